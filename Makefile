@@ -1,0 +1,64 @@
+# make repro   set up, run the pipeline, print where the tables are
+# make test    set up, run the tests
+# make help    everything else
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export DVC_NO_ANALYTICS := 1
+export DO_NOT_TRACK := 1
+# threads that wait sleep: spinning ones cost a busy machine dearly
+export OMP_WAIT_POLICY := PASSIVE
+export HF_HUB_DISABLE_TELEMETRY := 1
+# a uv that is there is used; else one is put into its own environment, away from the project's
+UV := $(shell command -v uv 2>/dev/null || echo .tools/bin/uv)
+NAME ?= mini
+
+.DEFAULT_GOAL := help
+.PHONY: help setup repro test check doctor setting lock clean
+
+help: ## Show this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-8s %s\n", $$1, $$2}'
+
+.tools/bin/uv:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "error: $(PYTHON) is older than Python 3.11; name a newer one: make PYTHON=python3.12 ..."; exit 1; }
+	$(PYTHON) -m venv .tools
+	.tools/bin/python -m pip install --quiet --disable-pip-version-check uv
+
+# uv brings the Python that the lock was made for when the machine's own is out of its range
+$(VENV)/.ready: requirements.lock pyproject.toml $(filter .tools/bin/uv,$(UV))
+	test -d $(VENV) || $(UV) venv --quiet --python '>=3.11,<3.14' $(VENV)
+	VIRTUAL_ENV=$(VENV) $(UV) pip sync --quiet --compile-bytecode --require-hashes requirements.lock
+	VIRTUAL_ENV=$(VENV) $(UV) pip install --quiet --no-deps --no-build-isolation --editable .
+	touch $@
+
+setup: $(VENV)/.ready ## Create the environment in .venv from requirements.lock
+
+repro: setup ## Run the pipeline (mini benchmarks by default) and print where the tables are
+	dvc repro
+	@python -m xpool.tables
+
+test: setup ## Run the tests
+	python -m pytest
+
+check: setup ## Lint, check formatting and types
+	ruff check .
+	ruff format --check .
+	mypy
+
+doctor: setup ## Print what is there: Python, torch, device, codecs, disk, data
+	@python -m xpool.doctor
+
+setting: setup ## Install a setting: make setting NAME=paper (or mini)
+	@python -m xpool.setting $(NAME)
+
+lock: ## Resolve pyproject.toml anew into requirements.lock
+	$(UV) pip compile pyproject.toml --extra dev --universal --python-version 3.11 \
+	  --generate-hashes --no-emit-index-url --no-annotate --no-header --upgrade --quiet -o requirements.lock
+
+clean: ## Remove what the pipeline made (not the real data, nor the environment)
+	rm -rf results reports .work data/mini

@@ -1,0 +1,31 @@
+"""Shared by all tests: one thread a process, so that times and float sums do not depend on load."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+TOP = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread():
+    import torch
+
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
+def top():
+    """The project's top folder."""
+    return TOP
+
+
+LONGEST_FIRST = ("test_end_to_end", "test_killed", "test_real_clips", "test_fine_tuning")
+
+
+def pytest_collection_modifyitems(items):
+    """Start the longest files first, so that no core waits for the last of them."""
+    items.sort(key=lambda item: item.path.stem not in LONGEST_FIRST)

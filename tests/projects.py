@@ -1,0 +1,126 @@
+"""A copy of the project in a temporary folder, with small params, driven as a user drives it."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import yaml
+
+TOP = Path(__file__).resolve().parent.parent
+COPIED = ("xpool", "baselines", "studies", "notebooks", "settings", ".dvc", "dvc.yaml")
+
+
+class Project:
+    """A throw-away checkout."""
+
+    def __init__(self, folder: Path, **changes):
+        """Copy the project; ``changes`` are dotted keys with ``__`` for the dot."""
+        self.folder = folder
+        folder.mkdir(parents=True)
+        ignore = shutil.ignore_patterns("__pycache__", "cache", "tmp", ".ipynb_checkpoints")
+        for name in COPIED:
+            source = TOP / name
+            if source.is_dir():
+                shutil.copytree(source, folder / name, ignore=ignore)
+            else:
+                shutil.copy(source, folder / name)
+        (folder / ".gitignore").write_text("/data/\n/results/\n/reports/\n/.work/\n")
+        (folder / "params.yaml").write_text((TOP / "params.yaml").read_text())
+        self.change(**SMALL | changes)
+        for command in (
+            ["git", "init", "--quiet"],
+            ["git", "add", "--all"],
+            ["git", "-c", "user.name=t", "-c", "user.email=t@t", "commit", "--quiet", "-m", "t"],
+        ):
+            subprocess.run(command, cwd=folder, check=True)
+
+    def change(self, **changes):
+        """Set dotted keys of params.yaml."""
+        path = self.folder / "params.yaml"
+        params = yaml.safe_load(path.read_text())
+        for key, value in changes.items():
+            *parents, last = key.split("__")
+            place = params
+            for parent in parents:
+                place = place[parent]
+            place[last] = value
+        path.write_text(yaml.safe_dump(params, sort_keys=False))
+
+    @property
+    def environment(self):
+        """As `make repro` sets it, with the copy's code before the installed one."""
+        bin_folder = str(Path(sys.executable).parent)
+        return os.environ | {
+            "PATH": f"{bin_folder}{os.pathsep}{os.environ['PATH']}",
+            "PYTHONPATH": str(self.folder),
+            "DVC_NO_ANALYTICS": "1",
+        }
+
+    def run(self, *command, fails=False, timeout=600):
+        """Run a command in the copy; return its output."""
+        done = subprocess.run(
+            command, cwd=self.folder, env=self.environment, text=True, timeout=timeout,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False,
+        )  # fmt: skip
+        assert (done.returncode != 0) == fails, done.stdout[-6000:]
+        return done.stdout
+
+    def repro(self, *flags, **options):
+        """Run the pipeline."""
+        return self.run("dvc", "repro", *flags, **options)
+
+    def repro_killed_when(self, seen, *flags, timeout=300):
+        """Start the pipeline and SIGKILL `dvc` alone when ``seen()``; its stage must end too."""
+        log = self.folder / "killed.log"
+        with log.open("w") as output:
+            process = subprocess.Popen(
+                ["dvc", "repro", *flags], cwd=self.folder, env=self.environment,
+                stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
+            )  # fmt: skip
+            deadline = time.monotonic() + timeout
+            try:
+                while not seen():
+                    assert process.poll() is None, f"ended too early:\n{log.read_text()[-3000:]}"
+                    assert time.monotonic() < deadline, log.read_text()[-3000:]
+                    time.sleep(0.002)
+                process.send_signal(signal.SIGKILL)
+                process.wait()
+                while self._orphans():
+                    assert time.monotonic() < deadline, "the stage went on without dvc"
+                    time.sleep(0.05)
+            finally:
+                process.kill()
+
+    def _orphans(self):
+        """Processes that still run a step in this copy."""
+        found = []
+        for entry in Path("/proc").glob("[0-9]*"):
+            try:
+                here = (entry / "cwd").resolve() == self.folder.resolve()
+                words = (entry / "cmdline").read_bytes()
+            except OSError:  # it ended while we looked
+                continue
+            if here and b"xpool." in words:
+                found.append(int(entry.name))
+        return found
+
+
+def _videos(train, val, test):
+    return {"train": train, "val": val, "test": test}
+
+
+SMALL = {
+    "seeds": [0],
+    "generate__msrvtt__videos": _videos(40, 0, 20),
+    "generate__msvd__videos": _videos(24, 8, 12),
+    "generate__lsmdc__videos": _videos(30, 8, 16),
+    "manifest__msrvtt__val_videos": 10,
+    "encoder__pretraining__images": 1024,
+    "encoder__pretraining__steps": 20,
+    "train__epochs": 1,
+}
+"""Changes that make the whole pipeline take a minute or two."""

@@ -1,0 +1,311 @@
+"""The check of all of params.yaml: both settings pass, and each mistake is one line that helps."""
+
+import copy
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from xpool import check as step
+from xpool.check import check
+from xpool.command import InputError
+from xpool.params import read
+
+
+@pytest.fixture(scope="module")
+def settings():
+    """The two shipped settings by their own name: one of them is in force as params.yaml."""
+    top = Path(__file__).resolve().parent.parent
+    files = [top / "params.yaml", *(top / "settings").glob("*.yaml")]
+    loaded = [yaml.safe_load(path.read_text()) for path in files]
+    loaded = json.loads(json.dumps(loaded))  # no value shared through an anchor
+    return {params["setting"]: params for params in loaded}
+
+
+@pytest.fixture
+def written(settings, tmp_path, monkeypatch):
+    """Write a setting with some values changed, in a folder of its own."""
+    monkeypatch.chdir(tmp_path)
+
+    def write(name="mini", changes=()):
+        params = copy.deepcopy(settings[name])
+        for key, value in dict(changes).items():
+            *parents, last = key.split(".")
+            place = params
+            for part in parents:
+                place = place[part]
+            if value is ...:
+                del place[last]
+            else:
+                place[last] = value
+        path = Path("made.yaml")
+        path.write_text(yaml.safe_dump(params, sort_keys=False))
+        return path
+
+    return write
+
+
+@pytest.fixture
+def raw(tmp_path):
+    for name in ("msrvtt", "msvd", "lsmdc"):
+        (tmp_path / "data" / "paper" / "raw" / name).mkdir(parents=True)
+
+
+def error_of(path):
+    with pytest.raises(InputError) as caught:
+        check(path)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+def test_the_mini_setting_passes(written):
+    check(written("mini"))
+
+
+@pytest.mark.usefixtures("raw")
+def test_the_paper_setting_passes_with_raw_folders(written):
+    check(written("paper"))
+
+
+def test_the_paper_setting_without_raw_files_says_where_they_go(written):
+    message = error_of(written("paper"))
+    assert message.startswith("data/paper/raw/msrvtt: not found; put MSR-VTT's files there")
+
+
+def test_both_settings_have_the_same_keys_but_for_what_is_generated(settings):
+    def keys(value, prefix=""):
+        if not isinstance(value, dict):
+            return {prefix}
+        return {key for name in value for key in keys(value[name], f"{prefix}.{name}")}
+
+    def comparable(name):
+        return {
+            key for key in keys(settings[name])
+            if not key.startswith((".generate.", ".encoder.pretraining"))
+        }  # fmt: skip
+
+    assert comparable("mini") == comparable("paper")
+
+
+WRONG = {
+    "unknown section": ({"trian": {}}, "made.yaml: trian: unknown key; known: setting, benchm"),
+    "missing section": ({"frames": ...}, "made.yaml: frames is missing; known there: "),
+    "unknown setting": ({"setting": "big"}, "made.yaml: setting: Input should be 'mini' or 'pap"),
+    "key misspelt": (
+        {"train.batchsize": 1},
+        "made.yaml: train.batchsize: unknown key; known: batch_size, epochs, evaluations_per_epoch",
+    ),
+    "recipe key misspelt": (
+        {"recipes.xpool.msvd.lr": 1.0},
+        "made.yaml: recipes.xpool.msvd.lr: unknown key; known: lr_encoder, lr_pooling, pooling",
+    ),
+    "pooling key misspelt": (
+        {"recipes.xpool.msvd.pooling.dropuot": 0.1},
+        "made.yaml: recipes.xpool.msvd.pooling.dropuot: xpool.xpool takes no such argument; "
+        "known: heads, dropout, temperature",
+    ),
+    "pooling key of a method that waits": (
+        {"recipes.top_k.msvd.pooling.kk": 3},
+        "made.yaml: recipes.top_k.msvd.pooling.kk: baselines.top_k takes no such argument; known: ",
+    ),
+    "pooling key missing": (
+        {"recipes.top_k.lsmdc.pooling": {}},
+        "made.yaml: recipes.top_k.lsmdc.pooling.k is missing; baselines.top_k needs it",
+    ),
+    "pooling value of another type": (
+        {"recipes.xpool.msvd.pooling.heads": 1.5},
+        "made.yaml: recipes.xpool.msvd.pooling.heads: Input should be a valid integer; got 1.5",
+    ),
+    "recipe missing": (
+        {"recipes.mean_pool.lsmdc": ...},
+        "made.yaml: recipes.mean_pool.lsmdc is missing; known there: msrvtt, msvd",
+    ),
+    "recipes of a method missing": (
+        {"recipes.self_attention": ...},
+        "made.yaml: recipes.self_attention is missing; known there: ",
+    ),
+    "recipes of an unknown method": (
+        {"recipes.xpol": {}},
+        "made.yaml: recipes.xpol: no such method; known: xpool, attention, mean_pool",
+    ),
+    "recipe for an unknown benchmark": (
+        {"recipes.xpool.didemo": {"lr_encoder": 0.0, "lr_pooling": 0.0, "pooling": {}}},
+        "made.yaml: recipes.xpool: benchmark 'didemo': no such file",
+    ),
+    "baseline without a file": (
+        {"baselines": ["mean_pol"]},
+        "made.yaml: baselines: no file baselines/mean_pol.py; there are: attention, mean_pool",
+    ),
+    "benchmark without a file": (
+        {"benchmarks": ["msrvt"]},
+        "made.yaml: benchmarks: benchmark 'msrvt': no such file in xpool/benchmarks; known: lsmdc,",
+    ),
+    "benchmark without options": (
+        {"manifest.msvd": ...}, "made.yaml: manifest.msvd is missing; known there: ",
+    ),
+    "options of an unknown benchmark": (
+        {"manifest.msvdd": {}}, "made.yaml: manifest: benchmark 'msvdd': no such file",
+    ),
+    "option misspelt": (
+        {"manifest.lsmdc.clips": 999},
+        "made.yaml: manifest.lsmdc.clips: unknown key; known: allowed_missing, test_clips",
+    ),
+    "option not allowed": (
+        {"manifest.lsmdc.test_clips": 998},
+        "made.yaml: manifest.lsmdc.test_clips: Input should be 999 or 1000; got 998",
+    ),
+    "benchmark not generated": (
+        {"generate.benchmarks": ["msrvtt", "lsmdc"]},
+        "made.yaml: generate.benchmarks: msvd is compared but not generated",
+    ),
+    "generated key misspelt": (
+        {"generate.msvd.videos.tset": 3},
+        "made.yaml: generate.msvd.videos.tset: unknown key; known: test, train, val",
+    ),
+    "generated but unknown": (
+        {"generate.msvdd": {}}, "made.yaml: generate: benchmark 'msvdd': no such file",
+    ),
+    "generated videos too short": (
+        {"generate.msrvtt.rate_fps": 1}, "made.yaml: generate.msrvtt: ",
+    ),
+    "listed twice": ({"seeds": [0, 1, 0]}, "made.yaml: seeds: 0 is listed twice"),
+    "nothing listed": ({"seeds": []}, "made.yaml: seeds: List should have at least 1 item"),
+    "seed as text": ({"seeds": [0, "1"]}, "made.yaml: seeds.1: Input should be a valid integer"),
+    "too many frames": (
+        {"train.frames": 12, "frames.counts": [8]},
+        "made.yaml: train.frames: 12 frames asked of a cache for [8] (frames.counts)",
+    ),
+    "frames that the rule does not find": (
+        {"train.frames": 10},
+        "made.yaml: train.frames: 10 frames asked of a cache for [12] (frames.counts); "
+        "change the one or add 10 to the other",
+    ),
+    "no validation split of MSR-VTT": (
+        {"manifest.msrvtt.val_videos": 0},
+        "made.yaml: selection: 'val' needs a validation split, but manifest.msrvtt.val_videos is 0",
+    ),
+    "no validation split generated": (
+        {"generate.lsmdc.videos.val": 0},
+        "made.yaml: selection: 'val' needs a validation split, but generate.lsmdc.videos.val is 0",
+    ),
+    "unknown selection": ({"selection": "best"}, "made.yaml: selection: Input should be 'val', "),
+    "pretraining missing": (
+        {"encoder.pretraining": ...}, "made.yaml: encoder.pretraining is missing",
+    ),
+    "pretraining key misspelt": (
+        {"encoder.pretraining.step": 3}, "made.yaml: encoder.pretraining.step: unknown key; known",
+    ),
+    "too few stills for one batch": (
+        {"encoder.pretraining.images": 1000},
+        "made.yaml: encoder.pretraining.images: Input should be greater than or equal to 1024",
+    ),
+    "a batch of more than all appearances": (
+        {"encoder.pretraining.batch_size": 2048},
+        "made.yaml: encoder.pretraining.batch_size: Input should be less than or equal to 1024",
+    ),
+    "mini_world through the other library": (
+        {"encoder.library": "huggingface"}, "made.yaml: encoder: mini_world is how the tiny model",
+    ),
+    "mini_world for another model": (
+        {"encoder.model": "ViT-B-32"}, "made.yaml: encoder: mini_world is how the tiny model",
+    ),
+    "tiny with weights that do not exist": (
+        {"encoder.pretrained": "openai"}, "made.yaml: encoder: mini_world is how the tiny model",
+    ),
+    "a tag through transformers": (
+        {"encoder": {"library": "huggingface", "model": "a/b", "pretrained": "openai"}},
+        "made.yaml: encoder.pretrained: must be hub with library huggingface",
+    ),
+    "text for a number": (
+        {"train.weight_decay": "1.5e3"},
+        "made.yaml: train.weight_decay: Input should be a valid number; got '1.5e3', which YAML "
+        "reads as text; write 1500.0",
+    ),
+    "yes for a number": (
+        {"train.epochs": True}, "made.yaml: train.epochs: Input should be a valid integer; got",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_mistake_is_one_line_that_names_key_and_mending(written, name):
+    changes, said = WRONG[name]
+    assert error_of(written("mini", changes)).startswith(said)
+
+
+PAPER_WRONG = {
+    "generated": ({"generate.benchmarks": ["msvd"]}, "made.yaml: generate.benchmarks: must be []"),
+    "mini world": (
+        {
+            "encoder": {"library": "openclip", "model": "tiny", "pretrained": "mini_world",
+                        "pretraining": {"seed": 0, "images": 2048, "steps": 1, "batch_size": 8,
+                                        "lr": 0.1, "weight_decay": 0.0, "warmup": 0.0}},
+        },
+        "made.yaml: encoder.pretrained: mini_world knows only generated videos; name real weights",
+    ),
+    "no validation split of MSR-VTT": (
+        {"manifest.msrvtt.val_videos": 0}, "made.yaml: selection: 'val' needs a validation split",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.usefixtures("raw")
+@pytest.mark.parametrize("name", PAPER_WRONG)
+def test_a_mistake_in_the_paper_setting(written, name):
+    changes, said = PAPER_WRONG[name]
+    if "generate.benchmarks" in changes:
+        changes = {**changes, "generate.msvd": MSVD}
+    assert error_of(written("paper", changes)).startswith(said)
+
+
+MSVD = {
+    "videos": {"train": 4, "val": 1, "test": 2}, "captions": [1, 2], "scenes": [1, 1],
+    "duration_s": [2, 3], "rate_fps": 8, "sizes": [[96, 72]],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("selection", ["last", "test_window"])
+def test_no_validation_split_is_right_where_none_is_used(written, selection):
+    check(written("mini", {"manifest.msrvtt.val_videos": 0, "selection": selection}))
+
+
+def test_fewer_benchmarks_and_baselines_are_right(written):
+    check(written("mini", {"benchmarks": ["msvd"], "baselines": [], "seeds": [5]}))
+
+
+def test_real_weights_in_the_mini_setting_are_right(written):
+    encoder = {"library": "openclip", "model": "ViT-B-32", "pretrained": "openai"}
+    check(written("mini", {"encoder": encoder}))
+    encoder = {"library": "huggingface", "model": "openai/clip-vit-base-patch32"}
+    check(written("mini", {"encoder": {**encoder, "pretrained": "hub"}}))
+
+
+def test_the_papers_hyperparameters_are_those_it_states(settings):
+    """Golden: X-Pool (arXiv 2203.15086) section 4.2, and the commands of its code's README."""
+    paper = settings["paper"]
+    train, xpool = paper["train"], paper["recipes"]["xpool"]
+    assert (train["frames"], train["epochs"], train["batch_size"]) == (12, 5, 32)
+    assert (train["weight_decay"], train["max_grad_norm"], train["warmup"]) == (0.2, 1.0, 0.1)
+    assert train["reads"] == "frames"
+    assert {name: recipe["lr_encoder"] for name, recipe in xpool.items()} == {
+        "msrvtt": 1e-6, "msvd": 1e-6, "lsmdc": 1e-6,
+    }  # fmt: skip
+    rates = {name: recipe["lr_pooling"] for name, recipe in xpool.items()}
+    assert rates == {"msrvtt": 3e-5, "msvd": 1e-5, "lsmdc": 1e-5}
+    dropouts = {name: recipe["pooling"]["dropout"] for name, recipe in xpool.items()}
+    assert dropouts == {"msrvtt": 0.3, "msvd": 0.4, "lsmdc": 0.3}
+    assert paper["encoder"]["model"] == "openai/clip-vit-base-patch32"
+
+
+def test_main_leaves_the_mark_only_if_all_is_right(written, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["check"])
+    written("mini", {"seeds": []}).rename("params.yaml")
+    with pytest.raises(InputError):
+        step.main()
+    assert not step.CHECKED.exists()
+    written("mini").replace("params.yaml")
+    step.main()
+    assert step.CHECKED.read_text() == "params.yaml is valid\n"
+    assert read("setting", str) == "mini"

@@ -1,0 +1,375 @@
+"""Videos whose frames carry their number go through the real step, in processes of their own."""
+
+import csv
+import json
+import os
+import pickle
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import av
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+import xpool.frames
+from xpool.command import InputError
+from xpool.decode import DecodeError
+from xpool.frame_cache import FrameCache, FramesParams
+from xpool.frames import Packer, in_order, pack, read_videos
+from xpool.params import validate
+from xpool.sampling import cached_indices, frame_indices
+
+TOP = Path(__file__).resolve().parents[1]
+BITS = 8
+"""Stripes of a frame, which show its number; the lowest bit is on the left."""
+SECTION = {
+    "counts": [12, 4],
+    "sampling": "uniform",
+    "seed": 0,
+    "short_side_px": 32,
+    "antialias": True,
+    "short_videos": "mask",
+    "timeout_s": 60.0,
+    "allowed_unreadable": 0.9,
+}
+LENGTHS = {"long": 100, "five": 5, "one": 1}
+
+
+def params(**changes):
+    return validate(SECTION | changes, "frames", FramesParams)
+
+
+def write_video(path, frames, size=(48, 64), codec="mpeg4"):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with av.open(path, "w") as container:
+        stream = container.add_stream(codec, rate=25)
+        stream.height, stream.width = size
+        stream.pix_fmt = "yuv420p"
+        for number in range(frames):
+            bits = (number >> np.arange(BITS)) & 1
+            row = np.repeat(255 * bits, size[1] // BITS)
+            image = np.broadcast_to(row[None, :, None], (*size, 3)).astype(np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(stream.encode(None))
+
+
+def numbers(frames):
+    columns = ((np.arange(BITS) + 0.5) * frames.shape[2] / BITS).astype(int)
+    bits = frames[:, frames.shape[1] // 2, columns].mean(axis=-1) > 127
+    return (bits << np.arange(BITS)).sum(axis=1).tolist()
+
+
+def make(folder):
+    folder.mkdir()
+    return folder
+
+
+def quarantine(cache):
+    with (cache / "quarantine.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+@pytest.fixture(scope="module")
+def packed(tmp_path_factory):
+    """One pack of good and bad videos, shared by the tests that read it."""
+    folder = tmp_path_factory.mktemp("packed")
+    raw, work = folder / "raw", folder / "work"
+    for name, frames in LENGTHS.items():
+        write_video(raw / f"{name}.avi", frames, (48, 64) if name != "five" else (96, 64))
+    (raw / "empty.avi").touch()
+    (raw / "text.mp4").write_text("no video")
+    videos = [
+        ("long", "long.avi"),
+        ("empty", "empty.avi"),
+        ("five", "five.avi"),
+        ("text", "text.mp4"),
+        ("one", "one.avi"),
+        ("gone", "gone.mp4"),
+    ]
+    work.mkdir()
+    return pack(work, videos, raw, params(), 2), videos, raw, work
+
+
+def test_cache_holds_the_sampled_frames(packed):
+    cache = FrameCache(packed[0])
+    assert cache.video_ids == ["long", "five", "one"]
+    for name, length in LENGTHS.items():
+        pixels, indices, video_frames = cache.stored(name)
+        assert video_frames == length
+        assert indices.tolist() == cached_indices(length, [12, 4], "uniform", 0, name).tolist()
+        assert numbers(pixels) == indices.tolist()
+        for count in (12, 4):
+            frames, mask = cache.read(name, count, params())
+            wanted = frame_indices(length, count, "uniform", 0, name).tolist()
+            assert frames.shape[0] == len(mask) == count
+            assert numbers(frames[mask]) == wanted
+            assert set(numbers(frames[~mask])) <= set(wanted[-1:])
+    assert cache.stored("long")[0].shape[1:] == (32, 42, 3)
+    assert cache.stored("five")[0].shape[1:] == (48, 32, 3)
+
+
+def test_short_video_repeats_its_last_frame_unmasked_where_asked(packed):
+    frames, mask = FrameCache(packed[0]).read("five", 12, params(short_videos="repeat_last"))
+    assert numbers(frames) == [0, 1, 2, 3, 4] + 7 * [4]
+    assert mask.all()
+
+
+def test_unreadable_videos_are_listed_with_reasons(packed):
+    assert quarantine(packed[0]) == [
+        {"video_id": "empty", "path": "empty.avi", "reason": "the file is empty"},
+        {
+            "video_id": "text",
+            "path": "text.mp4",
+            "reason": "it does not open as a video: Error reading the file...",
+        },
+        {"video_id": "gone", "path": "gone.mp4", "reason": "there is no such file"},
+    ]
+    summary = json.loads((packed[0] / "summary.json").read_text())
+    assert (summary["videos"], summary["videos_unreadable"]) == (3, 3)
+    assert summary["params"] == params().model_dump()
+    assert "empty" not in FrameCache(packed[0])
+    with pytest.raises(InputError, match=r"empty is not in the cache.*quarantine\.csv"):
+        FrameCache(packed[0]).stored("empty")
+
+
+def test_count_that_is_not_cached_is_refused(packed):
+    with pytest.raises(InputError, match=r"frames\.counts: 7 frames of long"):
+        FrameCache(packed[0]).read("long", 7, params())
+
+
+def test_cache_goes_to_a_worker_without_its_open_files(packed):
+    cache = FrameCache(packed[0])
+    before = cache.read("long", 4, params())[0]
+    sent = pickle.dumps(cache)
+    assert len(sent) < 5000
+    assert np.array_equal(pickle.loads(sent).read("long", 4, params())[0], before)
+
+
+def copy_of(cache, folder):
+    return Path(shutil.copytree(cache, folder))
+
+
+def test_changed_pixel_is_found_and_its_video_named(packed, tmp_path):
+    folder = copy_of(packed[0], tmp_path / "copy")
+    FrameCache(folder).verify()
+    start = FrameCache(folder).stored("long")[0].nbytes
+    with (folder / "frames-000.bin").open("r+b") as file:
+        file.seek(start)
+        byte = file.read(1)
+        file.seek(start)
+        file.write(bytes([byte[0] ^ 1]))
+    with pytest.raises(InputError, match="frames of five have changed"):
+        FrameCache(folder).verify()
+
+
+def test_cut_shard_is_found_at_opening(packed, tmp_path):
+    folder = copy_of(packed[0], tmp_path / "copy")
+    os.truncate(folder / "frames-000.bin", 1000)
+    with pytest.raises(InputError, match=r"frames-000\.bin: expected \d+ bytes, found 1000"):
+        FrameCache(folder)
+
+
+def test_absent_cache_names_the_command(tmp_path):
+    with pytest.raises(InputError, match=r"python -m xpool\.frames --benchmark msvd"):
+        FrameCache(tmp_path / "msvd")
+
+
+def test_too_many_unreadable_stop_with_the_list_kept(packed, tmp_path):
+    _, videos, raw, original = packed
+    work = tmp_path / "work"
+    shutil.copytree(original, work)
+    with pytest.raises(InputError, match=r"3 of 6 videos are unreadable: empty, text, gone") as it:
+        pack(work, videos, raw, params(allowed_unreadable=0.1), 1)
+    listed = Path(str(it.value).split(": ")[0])
+    assert listed.read_text().count("\n") == 4
+
+
+@pytest.mark.parametrize("tear", ["journal", "pixels", "foreign"])
+def test_torn_work_is_cut_back_and_done_again(packed, tmp_path, tear):
+    """Opening a torn folder keeps what is vouched for; the rest comes out the same again."""
+    cache, videos, _, _ = packed
+    work = tmp_path / "work"
+    packer = Packer(make(work))
+    stored = FrameCache(cache)
+    reasons = {row["video_id"]: row["reason"] for row in quarantine(cache)}
+
+    def put(packer, videos):
+        for video in videos:
+            if video[0] in stored:
+                packer.add(video, stored.stored(video[0]))
+            else:
+                packer.reject(video, reasons[video[0]])
+
+    put(packer, videos[:3])
+    journal, shard = work / "journal.jsonl", work / "cache" / "frames-000.bin"
+    if tear == "journal":  # the last video's line did not reach the disk whole
+        journal.write_bytes(journal.read_bytes()[:-9])
+    elif tear == "pixels":  # the line did, its pixels did not
+        os.truncate(shard, shard.stat().st_size - 5)
+    else:  # pixels without a line, and a file of a finished pack
+        shard.write_bytes(shard.read_bytes() + b"more")
+        (work / "cache" / "frames-001.bin").write_bytes(b"more")
+    again = Packer(work)
+    assert [row["video_id"] for row in again.rows] == [
+        video_id for video_id, _ in videos[: 3 if tear == "foreign" else 2]
+    ]
+    put(again, videos[len(again.rows) :])
+    again.finish({"params": params().model_dump()})
+    assert contents(again.cache) == contents(cache)
+
+
+def test_several_shards_hold_the_same_frames(packed, tmp_path, monkeypatch):
+    stored = FrameCache(packed[0])
+    monkeypatch.setattr(xpool.frames, "SHARD_BYTES", 1000)
+    packer = Packer(make(tmp_path / "work"))
+    for video_id in stored.video_ids:
+        packer.add((video_id, ""), stored.stored(video_id))
+    resumed = Packer(tmp_path / "work")
+    assert len(resumed.rows) == 3
+    resumed.finish({})
+    cache = FrameCache(resumed.cache)
+    assert len(list(resumed.cache.glob("*.bin"))) == 3
+    cache.verify()
+    assert numbers(cache.stored("one")[0]) == [0]
+
+
+def test_hanging_or_crashing_video_costs_itself_only():
+    """The job here is Python's eval, which any process can be sent."""
+    tasks = [
+        ("'first'",),
+        ("__import__('time').sleep(60)",),
+        ("__import__('os').kill(__import__('os').getpid(), 11)",),
+        ("'last'",),
+    ]
+    first, hung, crashed, last = in_order(eval, tasks, 0.5, 2)
+    assert (first, last) == ("first", "last")
+    assert isinstance(hung, DecodeError)
+    assert str(hung) == "it was not read within 0.5 s (frames.timeout_s)"
+    assert isinstance(crashed, DecodeError)
+    assert str(crashed) == "the decoder crashed (exit status -11)"
+
+
+def test_manifest_gives_each_video_once_in_order(tmp_path):
+    columns = {"video_id": ["b", "b", "a", "b"], "path": ["b.avi", "b.avi", "a.avi", "b.avi"]}
+    pq.write_table(pa.table(columns), tmp_path / "m.parquet")
+    assert read_videos(tmp_path / "m.parquet") == [("b", "b.avi"), ("a", "a.avi")]
+    columns["path"][3] = "c.avi"
+    pq.write_table(pa.table(columns), tmp_path / "m.parquet")
+    with pytest.raises(InputError, match=r"b has two paths, b\.avi and c\.avi"):
+        read_videos(tmp_path / "m.parquet")
+    with pytest.raises(InputError, match=r"python -m xpool\.manifest --benchmark none"):
+        read_videos(tmp_path / "none.parquet")
+
+
+@pytest.mark.parametrize(
+    ("changes", "key"),
+    [
+        ({"counts": []}, "counts"),
+        ({"counts": [0]}, "counts.0"),
+        ({"sampling": "random"}, "sampling"),
+        ({"allowed_unreadable": 1.5}, "allowed_unreadable"),
+        ({"short_videos": "zeros"}, "short_videos"),
+    ],
+)
+def test_impossible_params_name_their_key(changes, key):
+    with pytest.raises(InputError, match=rf"frames\.{key}"):
+        params(**changes)
+
+
+class Project:
+    """A project folder with one benchmark, and the step as a process in it."""
+
+    def __init__(self, folder, videos):
+        self.folder = folder
+        write_video(folder / "data/mini/raw/toy/first.avi", 250, (240, 320))
+        rows = {"video_id": [f"v{i}" for i in range(videos)], "path": []}
+        for name in rows["video_id"]:
+            rows["path"].append(f"{name}.avi")
+            (folder / f"data/mini/raw/toy/{name}.avi").hardlink_to(
+                folder / "data/mini/raw/toy/first.avi"
+            )
+        (folder / "data/mini/manifest").mkdir()
+        pq.write_table(pa.table(rows), folder / "data/mini/manifest/toy.parquet")
+        (folder / "params.yaml").write_text(yaml.safe_dump({"setting": "mini", "frames": SECTION}))
+        self.cache = folder / "data/mini/frames/toy"
+
+    def start(self):
+        command = [sys.executable, "-m", "xpool.frames", "--benchmark", "toy"]
+        environment = os.environ | {"PYTHONPATH": str(TOP)}
+        return subprocess.Popen(
+            command, cwd=self.folder, env=environment, stderr=subprocess.PIPE, text=True
+        )
+
+    def journalled(self):
+        return sum(p.read_bytes().count(b"\n") for p in self.folder.glob(".work/*/*/journal.jsonl"))
+
+
+def children(pid):
+    found = []
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = status.read_text().rsplit(")", 1)[1].split()
+        except (FileNotFoundError, ProcessLookupError):  # it ended meanwhile
+            continue
+        if int(fields[1]) == pid and fields[0] != "Z":
+            found.append(int(status.parent.name))
+    return found
+
+
+def running(pid):
+    status = Path(f"/proc/{pid}/stat")
+    try:
+        return status.read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks for orphans in /proc")
+def test_killed_step_leaves_no_process_and_resumes_to_the_same_bytes(tmp_path):
+    project = Project(tmp_path, videos=24)
+    step = project.start()
+    deadline = time.monotonic() + 60
+    while project.journalled() < 3 and step.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.002)
+    workers = children(step.pid)
+    step.send_signal(signal.SIGKILL)
+    step.communicate()
+    done = project.journalled()
+    assert workers
+    assert 3 <= done < 24
+    assert not project.cache.exists()
+    deadline = time.monotonic() + 10
+    while any(running(pid) for pid in workers) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not any(running(pid) for pid in workers)
+    assert project.journalled() == done
+
+    step = project.start()
+    log = step.communicate(timeout=60)[1]
+    assert step.returncode == 0, log
+    assert f"resuming: {done} of 24 videos are done" in log
+    assert sorted(path.name for path in project.cache.iterdir()) == [
+        "frames-000.bin",
+        "index.parquet",
+        "quarantine.csv",
+        "summary.json",
+    ]
+    assert not list(tmp_path.glob(".work/frames/*@*"))
+
+    (tmp_path / "uninterrupted").mkdir()
+    videos = read_videos(tmp_path / "data/mini/manifest/toy.parquet")
+    raw = tmp_path / "data/mini/raw/toy"
+    whole = pack(tmp_path / "uninterrupted", videos, raw, params(), 2)
+    assert contents(project.cache) == contents(whole)
+    FrameCache(project.cache).verify()

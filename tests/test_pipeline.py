@@ -1,0 +1,163 @@
+"""dvc.yaml against the code: deps cover imports, params cover reads, names mirror each other."""
+
+import ast
+import itertools
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+from imports import OURS, TOP, closure, imported, path_of
+
+STAGES = yaml.safe_load((TOP / "dvc.yaml").read_text())["stages"]
+_FILES = [TOP / "params.yaml", *(TOP / "settings").glob("*.yaml")]
+PARAMS = {params["setting"]: params for params in (yaml.safe_load(f.read_text()) for f in _FILES)}
+
+
+def modules_of(stage):
+    """Modules that a stage's command runs: its step, its method, its benchmark, its library."""
+    command = STAGES[stage]["cmd"]
+    modules = re.findall(r"-m (xpool\.\w+)", command)
+    modules += re.findall(r"--method ([\w.]+?)(?:\s|$)", command)
+    for notebook in re.findall(r"-m xpool.notebook (\w+)", command):
+        modules += sorted(imported(Path("notebooks", f"{notebook}.ipynb")))
+    return modules
+
+
+def needed_by(stage):
+    """Files that a stage imports, also through a member of a set that a templated dep names."""
+    files = closure(*modules_of(stage))
+    for dep in deps_of(stage):
+        if "${" in dep and dep.endswith(".py"):
+            folder = Path(dep).parent
+            members = {path.relative_to(TOP) for path in (TOP / folder).glob("[!_]*.py")}
+            names = [".".join(path.with_suffix("").parts) for path in members]
+            files |= closure(*names) - {path.as_posix() for path in members}
+    return files
+
+
+def deps_of(stage):
+    return list(STAGES[stage].get("deps", []))
+
+
+def covered(path, deps):
+    return any(path == dep or path.startswith(f"{dep}/") for dep in deps)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_deps_cover_every_file_that_the_stage_imports(stage):
+    missing = sorted(p for p in needed_by(stage) if not covered(p, deps_of(stage)))
+    lines = "\n".join(f"      - {path}" for path in missing)
+    assert not missing, f"add to the deps of {stage} in dvc.yaml:\n{lines}"
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_deps_name_no_code_that_the_stage_does_not_import(stage):
+    """A needless dep computes again what did not change."""
+    code = {d for d in deps_of(stage) if d.endswith(".py") and "${" not in d}
+    assert code <= needed_by(stage)
+
+
+def test_a_changed_method_leaves_the_other_methods_trained():
+    assert "xpool/xpool.py" in STAGES["train_xpool"]["deps"]
+    assert "baselines/${item.baseline}.py" in STAGES["train_baselines"]["deps"]
+    assert "xpool/xpool.py" not in closure("xpool.train", "baselines.mean_pool")
+    assert not [p for p in closure("xpool.train") if p.startswith("baselines")]
+
+
+def test_pictures_and_tables_are_needed_by_no_computation():
+    for stage in STAGES:
+        if stage not in {"results", "attention", "check"}:
+            needed = closure(*modules_of(stage))
+            assert not needed & {"xpool/tables.py", "xpool/figures.py"}, stage
+
+
+def reads_of(module):
+    """Keys that a module's files read from params.yaml, as dvc.yaml would spell them."""
+    keys = set()
+    for path in closure(*module):
+        for node in ast.walk(ast.parse((TOP / path).read_text())):
+            if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name)):
+                continue
+            if node.func.id == "setting":
+                keys.add("setting")
+            if node.func.id == "read" and node.args:
+                first = node.args[0]
+                if isinstance(first, ast.Constant):
+                    keys.add(first.value)
+                elif isinstance(first, ast.JoinedStr):
+                    keys.add(first.values[0].value.rstrip("."))
+    return keys
+
+
+@pytest.mark.parametrize("stage", [s for s in STAGES if s != "check"])
+def test_params_cover_every_key_that_the_stage_reads(stage):
+    listed = STAGES[stage].get("params", [])
+    for key in reads_of(modules_of(stage)):
+        hit = [p for p in listed if key == p or key.startswith(f"{p}.") or p.startswith(f"{key}.")]
+        assert hit or (stage == "generate" and key == "setting"), f"{stage} reads {key}"
+
+
+@pytest.mark.parametrize("name", PARAMS)
+def test_every_tracked_param_exists_in_both_settings(name):
+    """DVC stops at a param that is listed and missing."""
+    params = PARAMS[name]
+    axes = {"benchmark": params["benchmarks"], "baseline": params["baselines"]}
+    for stage, spec in STAGES.items():
+        if stage == "generate" and name != "mini":
+            continue
+        for key in spec.get("params", []):
+            used = re.findall(r"\$\{item\.(\w+)\}", key)
+            for members in itertools.product(*(axes[axis] for axis in used)):
+                spelled = key
+                for axis, member in zip(used, members, strict=True):
+                    spelled = spelled.replace(f"${{item.{axis}}}", member)
+                value = params
+                for part in spelled.split("."):
+                    assert part in value, f"{stage}: {spelled} is not in the {name} setting"
+                    value = value[part]
+
+
+def test_baselines_never_import_the_treatment_nor_a_step():
+    steps = {"xpool.train", "xpool.evaluate", "xpool.xpool", "xpool.embeddings", "xpool.frames"}
+    for path in (TOP / "baselines").glob("*.py"):
+        assert not imported(path.relative_to(TOP)) & steps, path.name
+
+
+def test_xpool_never_imports_baselines_or_studies():
+    for path in (TOP / "xpool").rglob("*.py"):
+        names = imported(path.relative_to(TOP))
+        assert not {n for n in names if n.split(".")[0] in {"baselines", "studies"}}, path.name
+
+
+def test_members_of_a_set_never_import_each_other():
+    for folder in ("baselines", "xpool/benchmarks", "xpool/encoders"):
+        package = folder.replace("/", ".")
+        for path in (TOP / folder).glob("[!_]*.py"):
+            names = imported(path.relative_to(TOP))
+            others = {n for n in names if n.startswith(f"{package}.")}
+            assert not others, f"{path} imports {others}"
+
+
+def test_only_paths_spells_the_folders_of_artifacts():
+    allowed = {"paths.py", "check.py"}
+    for path in (TOP / "xpool").rglob("*.py"):
+        if path.name in allowed:
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Path":
+                words = [a.value for a in node.args if isinstance(a, ast.Constant)]
+                assert not {"data", "results", "reports"} & set(words), path.name
+
+
+@pytest.mark.parametrize("name", PARAMS)
+def test_every_listed_member_has_its_file(name):
+    for benchmark in PARAMS[name]["benchmarks"]:
+        assert Path(TOP, "xpool", "benchmarks", f"{benchmark}.py").is_file()
+    for baseline in PARAMS[name]["baselines"]:
+        assert Path(TOP, "baselines", f"{baseline}.py").is_file()
+        assert set(PARAMS[name]["recipes"][baseline]) >= set(PARAMS[name]["benchmarks"])
+
+
+def test_our_packages_are_found():
+    assert all(path_of(package) for package in OURS)

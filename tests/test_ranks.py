@@ -1,0 +1,128 @@
+"""The step that ranks every query of every run: files, order, refusals."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from xpool import paths
+from xpool import ranks as step
+from xpool.command import InputError
+from xpool.metrics import retrieval_metrics
+
+PARAMS = {
+    "setting": "mini",
+    "benchmarks": ["msvd", "msrvtt"],
+    "baselines": ["mean_pool"],
+    "seeds": [1, 0],
+    "selection": "val",
+}
+
+
+def write_cells(params):
+    for benchmark in params["benchmarks"]:
+        for method in ("xpool", *params["baselines"]):
+            for seed in params["seeds"]:
+                folder = paths.similarity(params["setting"], method, benchmark, seed)
+                folder.mkdir(parents=True)
+                rng = np.random.default_rng(seed)
+                owners = [0, 0, 1, 2, 2] if benchmark == "msvd" else [2, 0, 1]
+                np.save(folder / "similarity.npy", rng.random((len(owners), 4), np.float32))
+                pd.DataFrame(
+                    {
+                        "caption_id": [f"caption{i}" for i in range(len(owners))],
+                        "video_id": [f"video{v}" for v in owners],
+                    }
+                ).to_parquet(folder / "texts.parquet")
+                pd.DataFrame({"video_id": [f"video{v}" for v in range(4)]}).to_parquet(
+                    folder / "videos.parquet"
+                )
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["metrics"])
+    Path("params.yaml").write_text(yaml.safe_dump(PARAMS))
+    write_cells(PARAMS)
+
+
+@pytest.mark.usefixtures("project")
+def test_step_writes_table_json_and_ranks():
+    step.main()
+    table = pd.read_csv(paths.metrics_table("mini"))
+    assert list(table.columns) == [
+        "benchmark", "method", "seed", "split", "selection", "direction", "metric", "value",
+        "n_text", "n_video",
+    ]  # fmt: skip
+    assert len(table) == 2 * 2 * 2 * 2 * 7
+    keys = ["benchmark", "method", "seed"]
+    assert table[keys].drop_duplicates().equals(table[keys].drop_duplicates().sort_values(keys))
+    assert set(table["metric"]) == {"R@1", "R@5", "R@10", "R@50", "MdR", "MnR", "tied"}
+    nested = json.loads(paths.metrics("mini").read_text())
+    for row in table.itertuples():
+        value = nested[row.benchmark][row.method][str(row.seed)][row.direction][row.metric]
+        assert value == row.value  # the CSV holds full precision
+    matrix = np.load(paths.similarity("mini", "xpool", "msvd", 1) / "similarity.npy")
+    expected = retrieval_metrics(matrix, np.array([0, 0, 1, 2, 2]))
+    assert {k: v for k, v in nested["msvd"]["xpool"]["1"]["t2v"].items() if k != "tied"} == (
+        expected["t2v"]
+    )
+
+
+@pytest.mark.usefixtures("project")
+def test_step_ranks_rebuild_the_metrics():
+    step.main()
+    saved = pd.read_parquet(paths.ranks("mini") / "xpool" / "msvd" / "0.parquet")
+    assert list(saved.columns) == ["direction", "query_id", "rank", "n_greater", "n_tied"]
+    nested = json.loads(paths.metrics("mini").read_text())["msvd"]["xpool"]["0"]
+    for direction, queries in saved.groupby("direction"):
+        assert queries["rank"].mean() == nested[direction]["MnR"]
+        assert queries["rank"].median() == nested[direction]["MdR"]
+    names = saved.groupby("direction")["query_id"].agg(list)
+    assert names["t2v"] == [f"caption{i}" for i in range(5)]
+    assert names["v2t"] == ["video0", "video1", "video2"]
+
+
+@pytest.mark.usefixtures("project")
+def test_step_twice_gives_the_same_bytes():
+    step.main()
+    first = {p: p.read_bytes() for p in Path("results").rglob("*") if p.is_file()}
+    Path("params.yaml").write_text(yaml.safe_dump({**PARAMS, "seeds": [0, 1]}))
+    step.main()
+    assert first == {p: p.read_bytes() for p in Path("results").rglob("*") if p.is_file()}
+
+
+@pytest.mark.usefixtures("project")
+@pytest.mark.parametrize("name", ["similarity.npy", "texts.parquet", "videos.parquet"])
+def test_step_missing_file_is_named(name):
+    file = paths.similarity("mini", "mean_pool", "msvd", 1) / name
+    file.unlink()
+    with pytest.raises(InputError, match=f"{file}: not found.*dvc repro"):
+        step.main()
+    assert not paths.metrics_table("mini").exists()
+
+
+@pytest.mark.usefixtures("project")
+@pytest.mark.parametrize(
+    ("name", "table", "message"),
+    [
+        ("texts", {"caption_id": [*"abcde"], "video_id": ["video0"] * 4 + ["x"]}, "video x is not"),
+        (
+            "texts",
+            {"caption_id": [*"abcdd"], "video_id": ["video0"] * 5},
+            "caption_id d is .*twice",
+        ),
+        ("texts", {"caption_id": [*"abcd"], "video_id": ["video0"] * 4}, r"shape \(5, 4\)"),
+        ("texts", {"caption_id": [*"abcde"]}, "no column video_id"),
+        ("videos", {"video_id": ["video0"] * 4}, "video_id video0 is there twice"),
+    ],
+)
+def test_step_files_that_do_not_fit_are_named(name, table, message):
+    folder = paths.similarity("mini", "xpool", "msvd", 0)
+    pd.DataFrame(table).to_parquet(folder / f"{name}.parquet")
+    with pytest.raises(InputError, match=message):
+        step.main()

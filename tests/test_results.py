@@ -1,0 +1,59 @@
+"""What `make repro` found, where it has run: does the mechanism show, and is all of it there?"""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+TOP = Path(__file__).resolve().parent.parent
+METRICS = TOP / "results" / "mini" / "metrics.csv"
+
+pytestmark = [
+    pytest.mark.results,
+    pytest.mark.skipif(not METRICS.is_file(), reason="`make repro` has not run here"),
+]
+
+
+@pytest.fixture(scope="module")
+def recall():
+    """R@1 of text-to-video: one row a run."""
+    table = pd.read_csv(METRICS)
+    return table[(table["metric"] == "R@1") & (table["direction"] == "t2v")]
+
+
+def test_every_cell_of_params_is_there(recall):
+    params = yaml.safe_load((TOP / "params.yaml").read_text())
+    cells = set(zip(recall["benchmark"], recall["method"], recall["seed"], strict=True))
+    methods = ["xpool", *params["baselines"]]
+    assert cells == {
+        (b, m, s) for b in params["benchmarks"] for m in methods for s in params["seeds"]
+    }
+
+
+def test_xpool_leads_mean_pooling_by_more_than_the_spread_where_videos_have_several_scenes(recall):
+    values = recall[recall["benchmark"] == "msrvtt"].groupby("method")["value"]
+    lead = values.mean()["xpool"] - values.mean()["mean_pool"]
+    assert lead > values.std()["xpool"] + values.std()["mean_pool"]
+
+
+def test_every_trained_method_is_at_least_five_times_chance(recall):
+    means = recall.groupby(["benchmark", "method"])[["value", "n_video"]].mean()
+    assert (means["value"] >= 5 * 100 / means["n_video"]).all(), means
+
+
+def test_reports_name_no_address_to_load_from():
+    for page in ("results", "attention"):
+        html = (TOP / "reports" / "mini" / f"{page}.html").read_text()
+        assert not re.search(r"<(script|img|link|iframe)[^>]+(src|href)=[\"']https?:", html)
+
+
+def test_an_unchanged_pipeline_has_nothing_to_do():
+    done = subprocess.run(
+        [Path(sys.executable).with_name("dvc"), "status"],
+        cwd=TOP, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert "up to date" in done.stdout

@@ -1,0 +1,104 @@
+"""Oracles: the rule written out in slow loops; properties over many lengths and counts."""
+
+import numpy as np
+import pytest
+
+from xpool.command import InputError
+from xpool.sampling import cached_indices, frame_indices, padded, positions_for, select
+
+LENGTHS = [1, 2, 5, 11, 12, 13, 29, 50, 119, 330, 419]
+COUNTS = [1, 2, 4, 8, 12, 32]
+
+
+def intervals(video_frames, count):
+    n = min(count, video_frames)
+    edges = [int(edge) for edge in np.linspace(0, video_frames, n + 1)]
+    return [(edges[i], edges[i + 1] - 1) for i in range(n)]
+
+
+@pytest.mark.parametrize("video_frames", LENGTHS)
+@pytest.mark.parametrize("count", COUNTS)
+def test_uniform_is_the_middle_of_each_interval(video_frames, count):
+    expected = [(low + high) // 2 for low, high in intervals(video_frames, count)]
+    assert frame_indices(video_frames, count, "uniform", 0, "v").tolist() == expected
+
+
+@pytest.mark.parametrize("video_frames", LENGTHS)
+@pytest.mark.parametrize("count", COUNTS)
+def test_rand_draws_inside_each_interval(video_frames, count):
+    drawn = frame_indices(video_frames, count, "rand", 7, "v")
+    bounds = intervals(video_frames, count)
+    assert len(drawn) == len(bounds)
+    assert all(low <= index <= high for index, (low, high) in zip(drawn, bounds, strict=True))
+
+
+def test_rand_reaches_both_ends_of_an_interval():
+    drawn = {int(frame_indices(3, 1, "rand", seed, "v")[0]) for seed in range(50)}
+    assert drawn == {0, 1, 2}
+
+
+def test_rand_is_fixed_by_seed_and_video():
+    first = frame_indices(1000, 12, "rand", 0, "a").tolist()
+    assert first == frame_indices(1000, 12, "rand", 0, "a").tolist()
+    assert first != frame_indices(1000, 12, "rand", 1, "a").tolist()
+    assert first != frame_indices(1000, 12, "rand", 0, "b").tolist()
+
+
+def test_rand_golden_values_hold_on_every_machine():
+    """Golden: recorded from this code; a change would silently mix caches of two machines."""
+    assert frame_indices(100, 4, "rand", 0, "video0").tolist() == [6, 31, 52, 82]
+
+
+def test_short_video_gives_all_its_frames():
+    assert frame_indices(5, 12, "uniform", 0, "v").tolist() == [0, 1, 2, 3, 4]
+    assert frame_indices(5, 12, "rand", 0, "v").tolist() == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(("video_frames", "count"), [(0, 12), (5, 0)])
+def test_nothing_to_sample_is_refused(video_frames, count):
+    with pytest.raises(ValueError, match="at least 1"):
+        frame_indices(video_frames, count, "uniform", 0, "v")
+
+
+@pytest.mark.parametrize("rule", ["uniform", "rand"])
+def test_cache_serves_every_listed_count(rule):
+    counts = [12, 4, 8]
+    for video_frames in LENGTHS:
+        stored = cached_indices(video_frames, counts, rule, 3, "v")
+        assert stored.tolist() == sorted(set(stored.tolist()))
+        for count in counts:
+            positions, mask = positions_for(stored, video_frames, count, rule, 3, "v", "mask")
+            expected = frame_indices(video_frames, count, rule, 3, "v")
+            assert stored[positions[mask]].tolist() == expected.tolist()
+
+
+def test_unlisted_count_is_served_where_its_frames_are_stored():
+    stored = cached_indices(120, [12], "uniform", 0, "v")
+    positions, mask = positions_for(stored, 120, 4, "uniform", 0, "v", "mask")
+    assert stored[positions].tolist() == [14, 44, 74, 104]
+    assert mask.all()
+
+
+def test_unlisted_count_is_refused_with_frame_and_key():
+    stored = cached_indices(120, [12], "uniform", 0, "video7")
+    with pytest.raises(InputError, match=r"frames\.counts: 5 frames of video7.*frame 11 is not"):
+        positions_for(stored, 120, 5, "uniform", 0, "video7", "mask")
+
+
+def test_other_rule_than_the_stored_one_is_refused():
+    stored = cached_indices(1000, [12], "uniform", 0, "v")
+    with pytest.raises(InputError, match="is not among the 12 it holds"):
+        positions_for(stored, 1000, 12, "rand", 0, "v", "mask")
+
+
+def test_select_gives_positions():
+    assert select([3, 7, 20, 21], [7, 21], count=2, video_id="v").tolist() == [1, 3]
+
+
+def test_padding_is_masked_or_counts():
+    positions, mask = padded([4, 5, 9], 5, "mask")
+    assert positions.tolist() == [4, 5, 9, 9, 9]
+    assert mask.tolist() == [True, True, True, False, False]
+    positions, mask = padded([4, 5, 9], 5, "repeat_last")
+    assert positions.tolist() == [4, 5, 9, 9, 9]
+    assert mask.all()

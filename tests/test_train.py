@@ -1,0 +1,285 @@
+"""The training loop: what it learns, what it selects, and that a killed run ends the same."""
+
+import filecmp
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import accelerate
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import worlds
+from safetensors.torch import load_file
+
+from xpool import train as step
+from xpool.batches import EmbeddingData
+from xpool.cell import Cell, new_model
+from xpool.command import InputError
+from xpool.frame_cache import FramesParams
+from xpool.recipes import Recipe, TrainParams
+
+FRAMES = FramesParams(
+    counts=[worlds.FRAMES], sampling="uniform", seed=0, short_side_px=48, antialias=True,
+    short_videos="mask", timeout_s=60.0, allowed_unreadable=0.0,
+)  # fmt: skip
+TRAIN = {
+    "reads": "embeddings", "frames": worlds.FRAMES, "epochs": 2, "batch_size": 16, "warmup": 0.1,
+    "weight_decay": 0.2, "max_grad_norm": 1.0, "max_logit_scale": 100.0,
+    "evaluations_per_epoch": 2, "precision": "fp32", "workers": 0,
+}  # fmt: skip
+POOLINGS = {
+    "xpool.xpool": {"heads": 1, "dropout": 0.3, "temperature": 1.0},
+    "baselines.mean_pool": {},
+    "baselines.self_attention": {"heads": 2, "layers": 2, "positions": 8},
+}
+
+
+def cell(method="xpool.xpool", rule="val", **train):
+    return Cell(
+        method=method, benchmark="msvd", seed=0, rule=rule,
+        train=TrainParams(**TRAIN | train),
+        recipe=Recipe(lr_encoder=1e-3, lr_pooling=1e-3, pooling=POOLINGS[method]),
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def embeddings(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data") / "msvd"
+    worlds.write_embeddings(folder)
+    return folder
+
+
+def fit(a_cell, embeddings, folder):
+    folder.mkdir(parents=True, exist_ok=True)
+    data = EmbeddingData(embeddings, a_cell.train, FRAMES)
+    accelerator = accelerate.Accelerator(cpu=True)
+    return step.fit(a_cell, data, folder, accelerator)
+
+
+def same_files(one: Path, other: Path):
+    """Whether two finished runs hold the same bytes, file by file."""
+    names = sorted(p.relative_to(one) for p in one.rglob("*") if p.is_file())
+    assert names == sorted(p.relative_to(other) for p in other.rglob("*") if p.is_file())
+    return [n for n in names if not filecmp.cmp(one / n, other / n, shallow=False)] == []
+
+
+@pytest.mark.parametrize("method", POOLINGS)
+def test_training_lowers_the_loss_and_writes_all_outputs(method, embeddings, tmp_path):
+    finished = fit(cell(method, epochs=4), embeddings, tmp_path)
+    curve = pd.read_csv(finished / "curve.csv")
+    assert len(curve) == 8
+    assert curve["loss"].iloc[-1] < curve["loss"].iloc[0]
+    assert (finished / "live" / "metrics.json").is_file()
+    assert (finished / "checkpoint.safetensors").is_file()
+
+
+def test_training_twice_gives_the_same_bytes(embeddings, tmp_path):
+    assert same_files(
+        fit(cell(), embeddings, tmp_path / "a"), fit(cell(), embeddings, tmp_path / "b")
+    )
+
+
+class Stopped(Exception):
+    pass
+
+
+@pytest.mark.parametrize("method", POOLINGS)
+@pytest.mark.parametrize("place", [3, 8, 13])
+def test_resumed_run_ends_with_the_same_bytes(method, place, embeddings, tmp_path, monkeypatch):
+    whole = fit(cell(method), embeddings, tmp_path / "whole")
+    original = EmbeddingData.batch
+    seen = []
+
+    def stops(self, rows, seed):
+        seen.append(seed)
+        if len(seen) == place:
+            raise Stopped
+        return original(self, rows, seed)
+
+    monkeypatch.setattr(EmbeddingData, "batch", stops)
+    with pytest.raises(Stopped):
+        fit(cell(method), embeddings, tmp_path / "cut")
+    monkeypatch.setattr(EmbeddingData, "batch", original)
+    resumed = fit(cell(method), embeddings, tmp_path / "cut")
+    assert same_files(whole, resumed)
+
+
+def test_resumed_run_repeats_no_finished_part(embeddings, tmp_path, monkeypatch):
+    original, seen = EmbeddingData.batch, []
+
+    def counts(self, rows, seed):
+        seen.append(seed)
+        if len(seen) == 7:
+            raise Stopped
+        return original(self, rows, seed)
+
+    monkeypatch.setattr(EmbeddingData, "batch", counts)
+    with pytest.raises(Stopped):
+        fit(cell(), embeddings, tmp_path)
+    first = list(seen)
+    fit(cell(), embeddings, tmp_path)
+    # 16 steps in all, evaluated (and saved) every 4: the second start begins at step 4
+    assert len(seen) - len(first) == 12
+
+
+def test_val_rule_keeps_the_best_evaluation(embeddings, tmp_path):
+    """Oracle: the selected step is the first row of the curve with the highest R@1 (then MnR)."""
+    import json
+
+    finished = fit(cell(epochs=6), embeddings, tmp_path)
+    curve = pd.read_csv(finished / "curve.csv")
+    best = curve.sort_values(["R@1", "MnR", "step"], ascending=[False, True, True]).iloc[0]
+    assert json.loads((finished / "run.json").read_text())["selected_step"] == best["step"]
+
+
+def test_last_rule_keeps_the_end(embeddings, tmp_path):
+    last = fit(cell(rule="last"), embeddings, tmp_path / "last")
+    assert '"selected_step": 16' in (last / "run.json").read_text()
+
+
+def test_test_window_rule_never_reads_val(embeddings, tmp_path, monkeypatch):
+    splits = []
+    original = EmbeddingData.gallery
+
+    def notes(self, towers, split):
+        splits.append(split)
+        return original(self, towers, split)
+
+    monkeypatch.setattr(EmbeddingData, "gallery", notes)
+    fit(cell(rule="test_window"), embeddings, tmp_path / "window")
+    assert set(splits) == {"test"}
+    splits.clear()
+    fit(cell(rule="val"), embeddings, tmp_path / "val")
+    assert set(splits) == {"val"}, "test must not be read by an honest rule"
+
+
+def test_missing_validation_split_is_an_input_error(tmp_path):
+    worlds.write_embeddings(tmp_path / "data", videos=(20, 0, 10))
+    with pytest.raises(InputError, match=r"no 'val' rows.*val_videos"):
+        fit(cell(), tmp_path / "data", tmp_path / "work")
+    finished = fit(cell(rule="last"), tmp_path / "data", tmp_path / "work")
+    assert list(pd.read_csv(finished / "curve.csv").columns) == ["step", "epoch", "loss"]
+
+
+def test_not_finite_loss_is_an_input_error(embeddings, tmp_path):
+    data = EmbeddingData(embeddings, TrainParams(**TRAIN), FRAMES)
+    data._cache.text[:] = float("nan")
+    with pytest.raises(InputError, match="the loss is nan at step 4; lower recipes.xpool.msvd"):
+        step.fit(cell(), data, tmp_path, accelerate.Accelerator(cpu=True))
+
+
+def test_zero_epochs_scores_the_encoder_as_it_is(tmp_path):
+    """Zero-shot: no training split is needed, and the weights are the initial ones."""
+    worlds.write_embeddings(tmp_path / "data", videos=(0, 0, 10))
+    finished = fit(cell("baselines.mean_pool", epochs=0), tmp_path / "data", tmp_path / "work")
+    weights = load_file(finished / "checkpoint.safetensors")
+    assert torch.equal(weights["towers.text_projection"], torch.eye(worlds.DIM))
+    assert pd.read_csv(finished / "curve.csv").empty
+
+
+def test_logit_scale_is_clamped(embeddings, tmp_path):
+    finished = fit(cell(max_logit_scale=7.0), embeddings, tmp_path)
+    scale = load_file(finished / "checkpoint.safetensors")["towers.logit_scale"]
+    assert scale <= np.log(7) + 1e-6
+
+
+def test_plan_visits_every_row_once_an_epoch_in_another_order():
+    plan = step.Plan(
+        rows=np.arange(100, 150), epochs=2, batch_size=16, evaluations_per_epoch=3, seed=1
+    )
+    first = np.concatenate([plan.batch_rows(s) for s in range(4)])
+    second = np.concatenate([plan.batch_rows(s) for s in range(4, 8)])
+    assert sorted(first) == sorted(second) == list(range(100, 150))
+    assert list(first) != list(second)
+    assert len(plan.batch_rows(3)) == 2, "the last, smaller batch is kept"
+    assert plan.evaluations() == {1, 3, 4, 5, 7, 8}
+
+
+def test_self_attention_starts_from_the_text_transformer(embeddings):
+    """CLIP4Clip's initialisation: a random one is an unfair stand-in."""
+    a_cell = cell("baselines.self_attention")
+    data = EmbeddingData(embeddings, a_cell.train, FRAMES)
+    state = new_model(a_cell, data).state_dict()
+    source = data.text_transformer()
+    assert torch.equal(
+        state["pooling.resblocks.1.mlp.c_fc.weight"], source.layers[1]["mlp.c_fc.weight"]
+    )
+    assert torch.equal(state["pooling.positional_embedding"], source.position[:8])
+
+
+WORKER = """
+import sys, torch, accelerate
+sys.path[:0] = [{top!r}, {tests!r}]
+import torch.distributed as dist
+torch.set_num_threads(1)
+from test_train import cell, FRAMES
+from xpool.batches import EmbeddingData
+from xpool import train as step
+from pathlib import Path
+a_cell = cell({method!r}, epochs=1, batch_size=16)
+data = EmbeddingData(Path({embeddings!r}), a_cell.train, FRAMES)
+accelerator = accelerate.Accelerator(cpu=True)
+folder = Path({folder!r})
+folder.mkdir(exist_ok=True)
+step.fit(a_cell, data, folder, accelerator)
+if dist.is_initialized():
+    dist.destroy_process_group()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["xpool.xpool", "baselines.mean_pool"])
+def test_two_processes_train_as_one(method, embeddings, tmp_path):
+    """The loss is over the global batch: same weights as one process, to float rounding."""
+    results = {}
+    for world in (1, 2):
+        script = tmp_path / f"worker{world}.py"
+        folder = tmp_path / f"work{world}"
+        script.write_text(
+            WORKER.format(
+                top=str(step.__file__).rsplit("/xpool/", 1)[0], tests=str(Path(__file__).parent),
+                method=method, embeddings=str(embeddings), folder=str(folder),
+            )
+        )  # fmt: skip
+        command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+        command += [f"--nproc-per-node={world}", str(script)]
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=240, check=False,
+            env=os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"},
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr[-2000:]
+        results[world] = load_file(folder / "finished" / "checkpoint.safetensors")
+    for name, value in results[1].items():
+        torch.testing.assert_close(value, results[2][name], atol=2e-5, rtol=2e-4, msg=name)
+
+
+@pytest.mark.slow
+def test_killed_process_resumes(embeddings, tmp_path):
+    """SIGKILL, not an exception: what is on disk is all that is left."""
+    script = tmp_path / "worker.py"
+    folder = tmp_path / "killed"
+    script.write_text(
+        WORKER.format(
+            top=str(step.__file__).rsplit("/xpool/", 1)[0], tests=str(Path(__file__).parent),
+            method="xpool.xpool", embeddings=str(embeddings), folder=str(folder),
+        ).replace("epochs=1, batch_size=16", "epochs=40")
+    )  # fmt: skip
+    process = subprocess.Popen([sys.executable, str(script)], stderr=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 120
+        while not list(folder.glob("step-*")):
+            assert process.poll() is None, "ended before it could be killed"
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+    finally:
+        process.kill()
+        process.wait()
+    assert not (folder / "finished").exists()
+    resumed = fit(cell(epochs=40), embeddings, folder)
+    assert same_files(fit(cell(epochs=40), embeddings, tmp_path / "whole"), resumed)

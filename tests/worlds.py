@@ -1,0 +1,67 @@
+"""A made-up benchmark of embeddings on which text-conditioned pooling can learn something."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from xpool.embedding_cache import write_text_transformer
+from xpool.interfaces import TextTransformer
+
+DIM = 16
+FRAMES = 6
+
+
+def text_transformer(layers=2, heads=2):
+    """Random layers under OpenAI's names."""
+    import torch
+
+    rng = torch.Generator().manual_seed(0)
+
+    def draw(*shape):
+        return 0.02 * torch.randn(*shape, generator=rng)
+
+    layer = {
+        "ln_1.weight": (DIM,), "ln_1.bias": (DIM,), "ln_2.weight": (DIM,), "ln_2.bias": (DIM,),
+        "attn.in_proj_weight": (3 * DIM, DIM), "attn.in_proj_bias": (3 * DIM,),
+        "attn.out_proj.weight": (DIM, DIM), "attn.out_proj.bias": (DIM,),
+        "mlp.c_fc.weight": (4 * DIM, DIM), "mlp.c_fc.bias": (4 * DIM,),
+        "mlp.c_proj.weight": (DIM, 4 * DIM), "mlp.c_proj.bias": (DIM,),
+    }  # fmt: skip
+    return TextTransformer(
+        position=draw(24, DIM),
+        layers=[{name: draw(*shape) for name, shape in layer.items()} for _ in range(layers)],
+        heads=heads,
+        activation="quick_gelu",
+    )
+
+
+def write_embeddings(folder: Path, videos=(40, 60, 20), captions=3, seed=0):
+    """Write what the embeddings step writes: each video has two scenes, each caption means one."""
+    rng = np.random.default_rng(seed)
+    folder.mkdir(parents=True)
+    frames, texts, text, index = [], [], [], []
+    start = 0
+    for split, count in zip(("train", "val", "test"), videos, strict=True):
+        for number in range(count):
+            video_id = f"{split}{number}"
+            scenes = rng.normal(size=(2, DIM)).astype(np.float32)
+            length = FRAMES if number % 5 else FRAMES - 2  # some videos are short
+            which = np.arange(length) * 2 // length
+            frames.append(scenes[which] + 0.3 * rng.normal(size=(length, DIM)).astype(np.float32))
+            index.append((video_id, start, length, np.arange(length, dtype=np.int32)))
+            start += length
+            for k in range(captions):
+                texts.append((split, video_id, f"{video_id}#{k}", f"scene {k} of {video_id}"))
+                noise = 0.9 * rng.normal(size=DIM).astype(np.float32)
+                text.append(scenes[rng.integers(2)] + noise)
+    np.save(folder / "frames.npy", np.concatenate(frames))
+    np.save(folder / "text.npy", np.stack(text))
+    columns = ["video_id", "start", "video_frames", "indices"]
+    pd.DataFrame(index, columns=columns).to_parquet(folder / "videos.parquet")
+    columns = ["split", "video_id", "caption_id", "caption"]
+    pd.DataFrame(texts, columns=columns).to_parquet(folder / "texts.parquet")
+    write_text_transformer(text_transformer(), folder / "text_transformer.safetensors")
+    summary = {"dim": DIM, "logit_scale": 2.0, "texts": len(text), "videos": len(index)}
+    (folder / "summary.json").write_text(json.dumps(summary))

@@ -1,0 +1,214 @@
+"""Where a run's texts and frames come from: cached embeddings, or frames behind the encoder."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from xpool import paths, transforms
+from xpool.captions import read_manifest
+from xpool.command import InputError
+from xpool.embedding_cache import EmbeddingCache
+from xpool.encoder import Encoder, embed_images, embed_texts, open_encoder
+from xpool.frame_cache import FrameCache, FramesParams
+from xpool.interfaces import TextTransformer
+from xpool.model import FrozenTowers, Towers
+from xpool.recipes import TrainParams
+from xpool.seeds import seed_for
+
+
+class Batch(NamedTuple):
+    """Pairs of a text and its video: row i of ``text`` belongs to row i of ``frames``."""
+
+    text: Tensor
+    frames: Tensor
+    mask: Tensor
+    """``(video, frame)`` bool, True where the frame exists."""
+
+
+class Gallery(NamedTuple):
+    """All texts and videos of a split, embedded."""
+
+    text: Tensor
+    """``(text, dim)``."""
+    frames: Tensor
+    """``(video, frame, dim)``."""
+    mask: Tensor
+    """``(video, frame)`` bool."""
+    texts: pd.DataFrame
+    """``caption_id``, ``video_id`` of each row of ``text``."""
+    video_ids: list[str]
+
+    def video_of_text(self) -> NDArray[np.int64]:
+        """``(text,)`` row of each text's video in ``frames``."""
+        rows = {video_id: row for row, video_id in enumerate(self.video_ids)}
+        return np.array([rows[video_id] for video_id in self.texts["video_id"]], np.int64)
+
+
+class Data(Protocol):
+    """A benchmark as a run reads it."""
+
+    texts: pd.DataFrame
+
+    def towers(self) -> Towers:
+        """Return fresh towers: what turns a batch's text and frames into embeddings."""
+
+    def text_transformer(self) -> TextTransformer:
+        """Return the encoder's text transformer, for methods that start from it."""
+
+    def batch(self, rows: NDArray[np.int64], seed: int) -> Batch:
+        """Return the pairs of these rows of ``texts``; ``seed`` rules the augmentation."""
+
+    def gallery(self, towers: Towers, split: str) -> Gallery:
+        """Embed a split as the towers are now."""
+
+
+def rows_of(texts: pd.DataFrame, split: str) -> pd.DataFrame:
+    """Return the rows of a split.
+
+    Raises:
+        InputError: the split is empty.
+    """
+    rows = texts[texts["split"] == split]
+    if rows.empty:
+        raise InputError(
+            f"the manifest has no {split!r} rows; see its report, and manifest.<benchmark> in "
+            "params.yaml (MSR-VTT: val_videos carves a validation split from training)"
+        )
+    return rows
+
+
+class EmbeddingData:
+    """Frozen towers: everything is in memory."""
+
+    def __init__(self, folder: Path, train: TrainParams, frames: FramesParams) -> None:
+        self._cache = EmbeddingCache(folder)
+        self.texts = self._cache.texts
+        self._count, self._frames_params = train.frames, frames
+        self._video_ids = list(dict.fromkeys(self.texts["video_id"]))
+        self._rows = {video_id: row for row, video_id in enumerate(self._video_ids)}
+        self._video_of_text = np.array([self._rows[v] for v in self.texts["video_id"]], np.int64)
+        self._frames, self._mask = self._cache.frames(self._video_ids, train.frames, frames)
+
+    def towers(self) -> Towers:  # noqa: D102
+        return FrozenTowers(self._cache.dim, self._cache.logit_scale)
+
+    def text_transformer(self) -> TextTransformer:  # noqa: D102
+        return self._cache.text_transformer()
+
+    def batch(self, rows: NDArray[np.int64], seed: int) -> Batch:  # noqa: D102
+        videos = self._video_of_text[rows]
+        return Batch(self._cache.text[rows], self._frames[videos], self._mask[videos])
+
+    @torch.inference_mode()
+    def gallery(self, towers: Towers, split: str) -> Gallery:  # noqa: D102
+        texts = rows_of(self.texts, split)
+        video_ids = list(dict.fromkeys(texts["video_id"]))
+        videos = [self._rows[video_id] for video_id in video_ids]
+        device = towers.logit_scale.device
+        return Gallery(
+            towers.text(self._cache.text[texts.index.to_list()].to(device)),
+            towers.frames(self._frames[videos].to(device)),
+            self._mask[videos].to(device),
+            texts[["caption_id", "video_id"]].reset_index(drop=True),
+            video_ids,
+        )
+
+
+class FrameData:
+    """The whole encoder: frames come from the packed cache, augmented in training."""
+
+    def __init__(
+        self, setting: str, benchmark: str, train: TrainParams, frames: FramesParams
+    ) -> None:
+        self._encoder = open_encoder(paths.encoder(setting))
+        self._cache = FrameCache(paths.frames(setting, benchmark))
+        texts = read_manifest(paths.manifest(setting, benchmark))
+        texts = texts[texts["video_id"].isin(set(self._cache.video_ids))]
+        self.texts = texts.reset_index(drop=True)
+        self._tokens = self._encoder.tokenize(self.texts["caption"].tolist())
+        self._train, self._frames_params = train, frames
+
+    def towers(self) -> Towers:  # noqa: D102
+        return EncoderTowers(self._encoder)
+
+    def text_transformer(self) -> TextTransformer:  # noqa: D102
+        return self._encoder.text_transformer()
+
+    def _read(self, video_id: str) -> tuple[Tensor, Tensor]:
+        pixels, mask = self._cache.read(video_id, self._train.frames, self._frames_params)
+        return torch.from_numpy(np.ascontiguousarray(pixels)), torch.from_numpy(mask)
+
+    def batch(self, rows: NDArray[np.int64], seed: int) -> Batch:  # noqa: D102
+        frames, masks = [], []
+        for row in rows:
+            pixels, mask = self._read(str(self.texts["video_id"].iat[row]))
+            chance = torch.Generator().manual_seed(seed_for("augment", seed, int(row)))
+            frames.append(
+                transforms.training(
+                    pixels, self._encoder.size_px, self._frames_params.antialias, chance
+                )
+            )
+            masks.append(mask)
+        pixels = self._encoder.normalise(torch.stack(frames))
+        return Batch(self._tokens[rows], pixels, torch.stack(masks))
+
+    def gallery(self, towers: Towers, split: str) -> Gallery:  # noqa: D102
+        texts = rows_of(self.texts, split)
+        video_ids = list(dict.fromkeys(texts["video_id"]))
+        masks: list[Tensor] = []
+
+        def videos() -> Iterator[Tensor]:
+            for video_id in video_ids:
+                pixels, mask = self._read(video_id)
+                masks.append(mask)
+                yield transforms.evaluation(
+                    pixels, self._encoder.size_px, self._frames_params.antialias
+                )
+
+        images = self._train.batch_size * self._train.frames
+        frames = embed_images(self._encoder, videos(), images)
+        text = embed_texts(self._encoder, texts["caption"].tolist(), images)
+        device = towers.logit_scale.device
+        return Gallery(
+            text.to(device),
+            frames.reshape(len(video_ids), self._train.frames, -1).to(device),
+            torch.stack(masks).to(device),
+            texts[["caption_id", "video_id"]].reset_index(drop=True),
+            video_ids,
+        )
+
+
+class EncoderTowers(Towers):
+    """The encoder itself, all of it trained."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.dim = encoder.dim
+
+    @property
+    def logit_scale(self) -> nn.Parameter:  # type: ignore[override]
+        """CLIP's own parameter."""
+        return self.encoder.logit_scale
+
+    def text(self, text: Tensor) -> Tensor:
+        """``(text, token)`` ids to ``(text, dim)``."""
+        return self.encoder.encode_text(text)
+
+    def frames(self, frames: Tensor) -> Tensor:
+        """``(video, frame, 3, size, size)`` normalised pixels to ``(video, frame, dim)``."""
+        images = self.encoder.encode_image(frames.flatten(0, 1))
+        return images.reshape(*frames.shape[:2], -1)
+
+
+def open_data(setting: str, benchmark: str, train: TrainParams, frames: FramesParams) -> Data:
+    """Return the benchmark's data for the regime that ``train.reads`` names."""
+    if train.reads == "embeddings":
+        return EmbeddingData(paths.embeddings(setting, benchmark), train, frames)
+    return FrameData(setting, benchmark, train, frames)

@@ -1,0 +1,60 @@
+"""One cell of the comparison (method × benchmark × seed): what rules it, and its model."""
+
+import argparse
+from dataclasses import dataclass
+
+import torch
+
+from xpool.batches import Data
+from xpool.model import RetrievalModel
+from xpool.params import read
+from xpool.recipes import Recipe, Selection, TrainParams, build_pooling, recipe_for
+from xpool.seeds import seed_for
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """Coordinates of a run and the params that rule it."""
+
+    method: str
+    """Import path, e.g. ``baselines.mean_pool``."""
+    benchmark: str
+    seed: int
+    train: TrainParams
+    recipe: Recipe
+    rule: Selection
+
+
+def cell_of_flags(doc: str | None) -> Cell:
+    """Read the cell that the command line names; ``doc`` is the step's docstring."""
+    parser = argparse.ArgumentParser(description=(doc or "").splitlines()[0])
+    parser.add_argument("--method", required=True, help="import path, e.g. baselines.mean_pool")
+    parser.add_argument("--benchmark", required=True)
+    parser.add_argument("--seed", type=int, required=True)
+    flags = parser.parse_args()
+    return read_cell(flags.method, flags.benchmark, flags.seed)
+
+
+def read_cell(method: str, benchmark: str, seed: int) -> Cell:
+    """Read what ``params.yaml`` says of a cell."""
+    return Cell(
+        method=method,
+        benchmark=benchmark,
+        seed=seed,
+        train=read("train", TrainParams),
+        recipe=recipe_for(method, benchmark),
+        rule=read("selection", Selection),
+    )
+
+
+def new_model(cell: Cell, data: Data) -> RetrievalModel:
+    """Return the cell's model as it starts, seeded, with the encoder's weights where it wants them.
+
+    Raises:
+        InputError: the recipe does not fit the encoder.
+    """
+    torch.manual_seed(seed_for("init", cell.method, cell.seed))
+    towers = data.towers()
+    pooling = build_pooling(cell.method, cell.benchmark, cell.recipe, towers.dim)
+    pooling.start_from(data.text_transformer())
+    return RetrievalModel(towers, pooling)

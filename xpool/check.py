@@ -1,0 +1,205 @@
+"""[first stage] Check all of ``params.yaml`` before anything is computed.
+
+Each step checks its own section again; here are the rules that span several of them, so that a
+mistake in the last stage's section stops the pipeline in its first second.
+
+Run: ``python -m xpool.check``
+"""
+
+import argparse
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_type_hints
+
+from pydantic import Field
+
+from xpool import benchmark as benchmarks
+from xpool import paths
+from xpool.benchmark import Benchmark
+from xpool.command import InputError, run
+from xpool.embeddings import EmbeddingsParams
+from xpool.encoder import EncoderParams
+from xpool.frame_cache import FramesParams
+from xpool.generate import GenerateParams
+from xpool.params import PARAMS_FILE, Section, load, read, validate
+from xpool.pretrain import PretrainParams
+from xpool.recipes import Recipe, Selection, TrainParams, recipe_for
+from xpool.workspace import replacing
+
+CHECKED = Path("results", "params.checked")
+TOP = Path(__file__).resolve().parent.parent
+
+
+class Everything(Section):
+    """``params.yaml`` from top to bottom."""
+
+    setting: Literal["mini", "paper"]
+    benchmarks: Annotated[list[str], Field(min_length=1)]
+    baselines: list[str]
+    seeds: Annotated[list[int], Field(min_length=1)]
+    selection: Selection
+    generate: dict[str, Any]
+    manifest: dict[str, Any]
+    frames: FramesParams
+    encoder: EncoderParams
+    embeddings: EmbeddingsParams
+    train: TrainParams
+    recipes: dict[str, dict[str, Recipe]]
+
+
+def check(path: Path = PARAMS_FILE) -> None:
+    """Check the whole file.
+
+    Raises:
+        InputError: the first problem, with its key and what is allowed there.
+    """
+    whole = load(path)
+    for key in whole:
+        if key not in Everything.model_fields:
+            raise InputError(
+                f"{path}: {key}: unknown key; known: {', '.join(Everything.model_fields)}"
+            )
+    for key, kind in get_type_hints(Everything, include_extras=True).items():
+        if key in Everything.model_fields:  # one by one, so that a problem's key is whole
+            read(key, kind, path)
+    everything = validate(whole, "params", Everything, path)
+    _lists(everything, path)
+    _generated(everything, path)
+    _encoder(everything, path)
+    _frames(everything, path)
+    _selection(everything, path)
+    _recipes(everything, path)
+
+
+def _lists(params: Everything, path: Path) -> None:
+    for key in ("benchmarks", "baselines", "seeds"):
+        values = getattr(params, key)
+        twice = [value for value in values if values.count(value) > 1]
+        if twice:
+            raise InputError(f"{path}: {key}: {twice[0]!r} is listed twice")
+    for name in params.benchmarks:
+        read(f"manifest.{name}", _benchmark(name, "benchmarks", path).Options, path)
+    for name in params.manifest:  # also those that wait for their turn
+        read(f"manifest.{name}", _benchmark(name, "manifest", path).Options, path)
+    for name in params.baselines:
+        if name not in (known := _baselines()):
+            raise InputError(
+                f"{path}: baselines: no file baselines/{name}.py; there are: {', '.join(known)}"
+            )
+
+
+def _generated(params: Everything, path: Path) -> None:
+    listed = read("generate.benchmarks", list[str], path)
+    read("generate.seed", int, path)
+    for name in listed:
+        _benchmark(name, "generate.benchmarks", path)
+    for name in sorted({*listed, *params.generate} - {"benchmarks", "seed"}):
+        _benchmark(name, "generate", path)
+        read(f"generate.{name}", GenerateParams, path)
+    if params.setting == "mini" and (missing := set(params.benchmarks) - set(listed)):
+        raise InputError(
+            f"{path}: generate.benchmarks: {sorted(missing)[0]} is compared but not generated; "
+            "in the mini setting every benchmark is"
+        )
+    if params.setting != "mini":
+        if listed:
+            raise InputError(
+                f"{path}: generate.benchmarks: must be [] in the {params.setting} setting, where "
+                f"the files in {paths.raw(params.setting, '<benchmark>')} are real"
+            )
+        for name in params.benchmarks:
+            raw = paths.raw(params.setting, name)
+            if not raw.is_dir():
+                raise InputError(
+                    f"{raw}: not found; put {benchmarks.load(name).title}'s files there "
+                    f"(docs/real_data.md), or take {name} out of benchmarks in {path}"
+                )
+
+
+def _encoder(params: Everything, path: Path) -> None:
+    library, model = params.encoder.library, params.encoder.model
+    pretrained = params.encoder.pretrained
+    if params.encoder.pretraining is not None or pretrained == "mini_world":
+        read("encoder.pretraining", PretrainParams, path)
+    if pretrained == "mini_world" and params.setting != "mini":
+        raise InputError(
+            f"{path}: encoder.pretrained: mini_world knows only generated videos; name real "
+            f"weights in the {params.setting} setting"
+        )
+    if (pretrained == "mini_world") != (model == "tiny") or (
+        pretrained == "mini_world" and library != "openclip"
+    ):
+        raise InputError(
+            f"{path}: encoder: mini_world is how the tiny model of openclip is trained, and only "
+            f"that; got library {library}, model {model}, pretrained {pretrained}"
+        )
+    if (library == "huggingface") != (pretrained == "hub"):
+        raise InputError(
+            f"{path}: encoder.pretrained: must be hub with library huggingface, and only with it; "
+            f"got {pretrained} with {library}"
+        )
+
+
+def _frames(params: Everything, path: Path) -> None:
+    asked, held = params.train.frames, params.frames.counts
+    if asked not in held:
+        raise InputError(
+            f"{path}: train.frames: {asked} frames asked of a cache for {held} "
+            f"(frames.counts); change the one or add {asked} to the other"
+        )
+
+
+def _selection(params: Everything, path: Path) -> None:
+    if params.selection != "val":
+        return
+    for name in params.benchmarks:
+        if name == "msrvtt":
+            key, why = "manifest.msrvtt.val_videos", " (MSR-VTT has no official one)"
+        elif params.setting == "mini":
+            key, why = f"generate.{name}.videos.val", ""
+        else:
+            continue
+        if read(key, int, path) == 0:
+            raise InputError(
+                f"{path}: selection: 'val' needs a validation split, but {key} is 0{why}; "
+                "raise it, or choose last or test_window"
+            )
+
+
+def _recipes(params: Everything, path: Path) -> None:
+    methods = ["xpool", *_baselines()]
+    for name, recipes in params.recipes.items():
+        if name not in methods:
+            raise InputError(f"{path}: recipes.{name}: no such method; known: {', '.join(methods)}")
+        for benchmark in recipes:
+            _benchmark(benchmark, f"recipes.{name}", path)
+            recipe_for(_import_path(name), benchmark, path)
+    for name in ("xpool", *params.baselines):
+        for benchmark in params.benchmarks:
+            recipe_for(_import_path(name), benchmark, path)
+
+
+def _benchmark(name: str, key: str, path: Path) -> Benchmark:
+    try:
+        return benchmarks.load(name)
+    except InputError as error:
+        raise InputError(f"{path}: {key}: {error}") from error
+
+
+def _import_path(name: str) -> str:
+    return "xpool.xpool" if name == "xpool" else f"baselines.{name}"
+
+
+def _baselines() -> list[str]:
+    return sorted(path.stem for path in (TOP / "baselines").glob("[!_]*.py"))
+
+
+def main() -> None:
+    """Check, and leave a mark that the first stages depend on."""
+    argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0]).parse_args()
+    check()
+    with replacing(CHECKED) as file:
+        file.write("params.yaml is valid\n")
+
+
+if __name__ == "__main__":
+    run(main)

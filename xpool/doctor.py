@@ -1,0 +1,116 @@
+"""Print what this machine has of what the pipeline needs, and what to do about the rest.
+
+Run: ``make doctor``
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from importlib.metadata import version
+from pathlib import Path
+
+from xpool import paths
+from xpool.command import run
+from xpool.params import load, setting
+
+GIB = 2**30
+LEAST_DISK_GIB = 5
+
+
+def _python() -> str:
+    return f"{sys.version.split()[0]} at {sys.executable}"
+
+
+def _packages() -> str:
+    names = ("torch", "torchvision", "transformers", "open_clip_torch", "decord", "dvc")
+    return ", ".join(f"{name} {version(name)}" for name in names)
+
+
+def _device() -> str:
+    import torch
+
+    if torch.cuda.is_available():
+        properties = torch.cuda.get_device_properties(0)
+        count = torch.cuda.device_count()
+        return f"{count} x {properties.name}, {properties.total_memory / GIB:.0f} GiB each"
+    if torch.backends.mps.is_available():
+        return "mps (Apple)"
+    return f"cpu only, {os.cpu_count()} cores: enough for the mini setting"
+
+
+def _codecs() -> str:
+    import av
+    import decord
+
+    missing = [name for name in ("libx264", "mpeg4") if name not in av.codecs_available]
+    if missing:
+        raise RuntimeError(f"PyAV was built without {', '.join(missing)}")
+    return f"decord {decord.__version__} reads, PyAV {av.__version__} writes h264 and mpeg4"
+
+
+def _disk() -> str:
+    free = shutil.disk_usage(".").free / GIB
+    if free < LEAST_DISK_GIB:
+        raise RuntimeError(f"{free:.1f} GiB free here; the mini setting wants {LEAST_DISK_GIB}")
+    return f"{free:.0f} GiB free here"
+
+
+def _git() -> str:
+    out = subprocess.run(["git", "--version"], capture_output=True, text=True, check=True)
+    return out.stdout.strip()
+
+
+def _data() -> str:
+    here = setting()
+    found = []
+    for benchmark in load()["benchmarks"]:
+        raw = paths.raw(here, benchmark)
+        if raw.is_dir():
+            found.append(f"{benchmark} found")
+        else:
+            how = "made by `make repro`" if here == "mini" else f"put it in {raw}"
+            found.append(f"{benchmark} not there yet ({how})")
+    return f"setting {here}: {'; '.join(found)}"
+
+
+def _weights() -> str:
+    folder = paths.encoder(setting())
+    if (folder / "encoder.json").is_file():
+        return f"prepared in {folder}"
+    return f"not there yet; `dvc repro weights` fills {Path(folder)}"
+
+
+CHECKS: dict[str, Callable[[], str]] = {
+    "python": _python,
+    "packages": _packages,
+    "device": _device,
+    "codecs": _codecs,
+    "git": _git,
+    "disk": _disk,
+    "data": _data,
+    "encoder": _weights,
+}
+
+
+def report() -> Iterator[tuple[bool, str]]:
+    """Yield, for each check, whether it passed and its line."""
+    for name, probe in CHECKS.items():
+        try:
+            yield True, f"ok    {name:9} {probe()}"
+        except Exception as error:  # the doctor's task is to report any failure
+            yield False, f"WRONG {name:9} {' '.join(str(error).split())}"
+
+
+def main() -> None:
+    """Print all lines; exit with 1 if one of them is wrong."""
+    passed = True
+    for fine, line in report():
+        print(line)
+        passed = passed and fine
+    sys.exit(0 if passed else 1)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,92 @@
+"""[step 3] Frames and captions to cached embeddings: ``data/<setting>/embeddings/<benchmark>/``.
+
+The towers see each frame and each caption once; a frozen-encoder run then costs seconds. All frames
+of the cache are embedded, so that a study of frame counts reads subsets and encodes nothing twice.
+
+Run: ``python -m xpool.embeddings --benchmark msrvtt``
+"""
+
+import argparse
+import logging
+import shutil
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+import torch
+from pydantic import Field
+from torch import Tensor
+from tqdm import tqdm
+
+from xpool import paths, transforms
+from xpool.captions import read_manifest
+from xpool.command import run
+from xpool.device import best_device
+from xpool.embedding_cache import write_text_transformer
+from xpool.encoder import embed_images, embed_texts, open_encoder
+from xpool.frame_cache import FrameCache, FramesParams
+from xpool.params import Section, read, setting
+from xpool.workspace import WORK, publish, write_json
+
+log = logging.getLogger(__name__)
+
+
+class EmbeddingsParams(Section):
+    """``embeddings`` in ``params.yaml``."""
+
+    batch_size: int = Field(ge=1)
+    """Images or captions in one pass of a tower."""
+
+
+def main() -> None:
+    """Embed one benchmark with the prepared encoder."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--benchmark", required=True)
+    benchmark = parser.parse_args().benchmark
+    params = read("embeddings", EmbeddingsParams)
+    frames_params = read("frames", FramesParams)
+    device = best_device()
+    encoder = open_encoder(paths.encoder(setting())).to(device).eval()
+    cache = FrameCache(paths.frames(setting(), benchmark))
+    cache.verify()
+    texts = read_manifest(paths.manifest(setting(), benchmark))
+    texts = texts[texts["video_id"].isin(set(cache.video_ids))].reset_index(drop=True)
+
+    folder = WORK / "embeddings" / benchmark
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    index = []
+
+    def videos() -> Iterator[Tensor]:
+        start = 0
+        for video_id in tqdm(cache.video_ids, f"{benchmark} videos"):
+            pixels, indices, video_frames = cache.stored(video_id)
+            index.append((video_id, start, video_frames, np.asarray(indices, np.int32)))
+            start += len(pixels)
+            yield transforms.evaluation(
+                torch.tensor(pixels), encoder.size_px, frames_params.antialias
+            )
+
+    np.save(folder / "frames.npy", embed_images(encoder, videos(), params.batch_size).numpy())
+    text = embed_texts(encoder, texts["caption"].tolist(), params.batch_size)
+    np.save(folder / "text.npy", text.numpy())
+    pd.DataFrame(index, columns=["video_id", "start", "video_frames", "indices"]).to_parquet(
+        folder / "videos.parquet"
+    )
+    texts.drop(columns="path").to_parquet(folder / "texts.parquet")
+    write_text_transformer(encoder.text_transformer(), folder / "text_transformer.safetensors")
+    write_json(
+        folder / "summary.json",
+        {
+            "texts": len(text),
+            "videos": len(index),
+            "dim": encoder.dim,
+            "logit_scale": float(encoder.logit_scale.detach()),
+        },
+    )
+    publish(folder, paths.embeddings(setting(), benchmark))
+    log.info("%s: %d texts, %d videos embedded", benchmark, len(text), len(index))
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,260 @@
+"""Read a benchmark's official files into one table of captions and videos, and check them.
+
+Step 1. Reads ``data/<setting>/raw/<benchmark>/``; writes the manifest (Parquet: split, video_id,
+caption_id, caption, path) and a report (JSON) of what is missing, empty, double or miscounted. The
+report is written even when the checks fail.
+
+    python -m xpool.manifest --benchmark msvd
+"""
+
+import argparse
+import hashlib
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from xpool import paths
+from xpool.benchmark import SPLITS, Benchmark, Counts, ManifestOptions, RawFolder, load
+from xpool.command import InputError, run
+from xpool.params import read, setting
+from xpool.workspace import replacing, write_json
+
+EXAMPLES = 5
+"""How many of a kind the report shows where it counts instead of listing."""
+
+_log = logging.getLogger(__name__)
+
+
+def examine(
+    rows: pd.DataFrame,
+    found_videos: frozenset[str],
+    expected: Mapping[str, Counts],
+    allowed_missing: float,
+) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Check what a benchmark's files hold, and drop the rows that cannot be used.
+
+    Args:
+        rows: as :meth:`xpool.benchmark.Benchmark.read` returns them.
+        found_videos: ids of the videos that are there.
+        expected: size of each split, before anything is dropped.
+        allowed_missing: share of each split's videos that may be absent. Above 0 the counts too
+            may differ from the expected ones, with a warning.
+
+    Returns:
+        The rows whose video is there and whose caption is not empty, and the report. Its ``errors``
+        must stop the run; its ``warnings`` belong in the log.
+    """
+    errors: list[str] = []
+    warnings: list[str] = []
+    empty = rows["caption"].str.strip() == ""
+    missing = ~rows["video_id"].isin(found_videos)
+    kept = rows[~empty & ~missing].reset_index(drop=True)
+    splits = {}
+    for split in SPLITS:
+        of_split = rows["split"] == split
+        if split not in expected and not of_split.any():
+            continue
+        splits[split] = _split_report(
+            rows[of_split],
+            kept[kept["split"] == split],
+            expected.get(split, Counts(None, None)),
+            missing[of_split],
+            empty[of_split],
+        )
+
+    twice = _in_two_splits(rows)
+    if twice:
+        errors.append(f"{len(twice)} videos are in two splits: {_some(sorted(twice))}")
+    for split, report in splits.items():
+        for what in ("videos", "captions"):
+            wanted, listed = report[what]["expected"], report[what]["listed"]
+            if wanted is not None and wanted != listed:
+                (warnings if allowed_missing > 0 else errors).append(
+                    f"{split}: expected {wanted} {what}, the files list {listed}"
+                )
+        names, listed = report["videos_missing"], report["videos"]["listed"]
+        if names:
+            problem = (
+                f"{split}: {len(names)} of {listed} videos ({len(names) / listed:.1%}) are "
+                f"missing: {_some(names)}"
+            )
+            if len(names) / listed > allowed_missing:
+                errors.append(f"{problem}; allowed_missing is {allowed_missing}")
+            else:
+                warnings.append(f"{problem}; they are left out")
+        if report["captions_empty"]:
+            warnings.append(
+                f"{split}: {len(report['captions_empty'])} captions are empty and left out: "
+                f"{_some(report['captions_empty'])}"
+            )
+        if report["videos"]["kept"] == 0:
+            warnings.append(f"{split}: no video is left")
+    report = {
+        "splits": splits,
+        "videos_in_two_splits": twice,
+        "empty_splits": [split for split in splits if splits[split]["videos"]["kept"] == 0],
+        "warnings": warnings,
+        "errors": errors,
+    }
+    return kept, report
+
+
+def _split_report(
+    rows: pd.DataFrame, kept: pd.DataFrame, expected: Counts, missing: pd.Series, empty: pd.Series
+) -> dict[str, Any]:
+    return {
+        "videos": {
+            "expected": expected.videos,
+            "listed": int(rows["video_id"].nunique()),
+            "kept": int(kept["video_id"].nunique()),
+        },
+        "captions": {
+            "expected": expected.captions,
+            "listed": len(rows),
+            "kept": len(kept),
+        },
+        "videos_missing": rows.loc[missing, "video_id"].unique().tolist(),
+        "captions_empty": rows.loc[empty, "caption_id"].tolist(),
+        "videos_left_out_for_empty_captions": sorted(
+            set(rows.loc[~missing, "video_id"]) - set(kept["video_id"])
+        ),
+        "duplicate_captions": _duplicates(rows[~empty]),
+    }
+
+
+def _duplicates(rows: pd.DataFrame) -> dict[str, Any]:
+    """Count captions that occur again, to the letter, in the same split.
+
+    Between videos they bound what retrieval can reach: equal texts have equal similarities, but
+    different right answers.
+    """
+    again = rows.duplicated(["video_id", "caption"])
+    owners = rows.groupby("caption", sort=False)["video_id"].nunique()
+    shared = owners[owners > 1]
+    between = rows["caption"].isin(shared.index)
+    return {
+        "within_video": {
+            "captions": int(again.sum()),
+            "examples": rows.loc[again, "caption_id"].head(EXAMPLES).tolist(),
+        },
+        "between_videos": {
+            "captions": int(between.sum()),
+            "distinct": len(shared),
+            "examples": [
+                {
+                    "caption": caption,
+                    "videos": int(count),
+                    "first": rows.loc[rows["caption"] == caption, "video_id"]
+                    .unique()[:EXAMPLES]
+                    .tolist(),
+                }
+                for caption, count in shared.head(EXAMPLES).items()
+            ],
+        },
+    }
+
+
+def _in_two_splits(rows: pd.DataFrame) -> dict[str, list[str]]:
+    pairs = rows[["video_id", "split"]].drop_duplicates()
+    twice = pairs[pairs["video_id"].duplicated(keep=False)]
+    return {
+        str(name): group["split"].tolist() for name, group in twice.groupby("video_id", sort=True)
+    }
+
+
+def _some(names: list[str]) -> str:
+    shown = ", ".join(names[:EXAMPLES])
+    return shown if len(names) <= EXAMPLES else f"{shown} and {len(names) - EXAMPLES} more"
+
+
+def expected_counts(benchmark: Benchmark, options: ManifestOptions) -> dict[str, Counts]:
+    """Return the size of each split: what the generator was asked for, or what is published."""
+    if setting() == "mini":
+        generated: dict[str, int] = read(f"generate.{benchmark.name}.videos", dict[str, int])
+        return benchmark.mini_counts(generated, options)
+    return benchmark.published_counts(options)
+
+
+def _annotations(
+    benchmark: Benchmark, files: list[Path], *, published: bool
+) -> list[dict[str, Any]]:
+    """Return name and digest of each annotation file, and whether it is the published one."""
+    digests = {file: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+    known = benchmark.checksums if published else {}
+    return [
+        {
+            "file": file.as_posix(),
+            "sha256": digest,
+            "as_published": digest == known[file.name] if file.name in known else None,
+        }
+        for file, digest in digests.items()
+    ]
+
+
+def make(benchmark: Benchmark, raw: Path, destination: Path, report_path: Path) -> None:
+    """Write the manifest and the report of one benchmark.
+
+    Raises:
+        InputError: a file is missing or malformed, or a check failed; then no manifest is left.
+    """
+    options: ManifestOptions = read(f"manifest.{benchmark.name}", benchmark.Options)
+    expected = expected_counts(benchmark, options)
+    synthetic = setting() == "mini"
+    folder = RawFolder.scan(raw, benchmark.name)
+    rows = benchmark.rows(folder, options)
+    table, report = examine(rows, frozenset(folder.videos), expected, options.allowed_missing)
+    used = frozenset(rows["path"])
+    files = [path for places in folder.videos.values() for path in places]
+    report |= {
+        "benchmark": benchmark.name,
+        "title": benchmark.title,
+        "setting": setting(),
+        "synthetic": synthetic,
+        "licence": benchmark.licence,
+        "protocol": options.model_dump(mode="json"),
+        "videos_skipped_by_protocol": list(benchmark.skipped(options)),
+        "unused_video_files": sum(path not in used for path in files),
+        "annotations": _annotations(
+            benchmark, benchmark.annotation_files(folder, options), published=not synthetic
+        ),
+    }
+    write_json(report_path, report)
+    for warning in report["warnings"]:
+        _log.warning("%s", warning)
+    if report["errors"]:
+        destination.unlink(missing_ok=True)  # an older one would pass for this one
+        raise InputError(
+            f"{raw}: {'; '.join(report['errors'])}. All names are in {report_path}; complete the "
+            f"files (docs/real_data.md), or allow a share of missing videos with "
+            f"manifest.{benchmark.name}.allowed_missing in params.yaml"
+        )
+    with replacing(destination, "wb") as file:
+        table.to_parquet(file, engine="pyarrow", compression="zstd", index=False)
+    for split, counts in report["splits"].items():
+        _log.info(
+            "%s: %d videos, %d captions",
+            split,
+            counts["videos"]["kept"],
+            counts["captions"]["kept"],
+        )
+
+
+def main() -> None:
+    """Write one benchmark's manifest and its report."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--benchmark", required=True, help="a file in xpool/benchmarks, e.g. msvd")
+    name = parser.parse_args().benchmark
+    here = setting()
+    make(
+        load(name),
+        paths.raw(here, name),
+        paths.manifest(here, name),
+        paths.manifest_report(here, name),
+    )
+
+
+if __name__ == "__main__":
+    run(main)

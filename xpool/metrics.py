@@ -1,0 +1,148 @@
+"""Retrieval metrics in both directions, from one similarity matrix.
+
+``t2v``: each caption is a query and all videos are its gallery. ``v2t``: each video that has
+captions is a query and the gallery is the groups of captions, one group a video; a group's score is
+the maximum over its captions. Videos without captions are distractors in t2v only.
+
+Tie rule ("realistic"): whatever ties with the right answer stands before or after it with equal
+chance. R@K is the expectation over those orders and a rank is their mean, so that equal
+similarities everywhere give exactly the level of chance, and a rank may end in .5.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xpool.command import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+CUTOFFS = (1, 5, 10, 50)
+# Elements of the matrix compared at a time: bounds the memory beside the matrix itself.
+BLOCK = 2**22
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ranks:
+    """Where the right answer stands for each query of one direction."""
+
+    query: NDArray[np.int64]
+    """Row (t2v) or column (v2t) of the matrix, ascending."""
+    n_greater: NDArray[np.int64]
+    """Candidates with a higher score than the right answer."""
+    n_tied: NDArray[np.int64]
+    """Candidates with the same score as the right answer, itself included."""
+
+    @property
+    def rank(self) -> NDArray[np.float64]:
+        """Mean rank over the orders of what ties; starts at 1."""
+        return self.n_greater + (self.n_tied + 1) / 2
+
+    def recall(self, cutoff: int) -> float:
+        """Percent of queries whose right answer is among the first ``cutoff``, in expectation."""
+        return float(100 * np.clip((cutoff - self.n_greater) / self.n_tied, 0, 1).mean())
+
+    def tied(self) -> float:
+        """Percent of queries whose right answer ties with another candidate."""
+        return float(100 * (self.n_tied > 1).mean())
+
+    def metrics(self) -> dict[str, float]:
+        """R@1, R@5, R@10, R@50 in percent; median (MdR) and mean (MnR) of the ranks, from 1."""
+        recalls = {f"R@{cutoff}": self.recall(cutoff) for cutoff in CUTOFFS}
+        return {**recalls, "MdR": float(np.median(self.rank)), "MnR": float(self.rank.mean())}
+
+
+def retrieval_metrics(
+    similarity: "NDArray[Any] | Tensor", video_of_text: "NDArray[Any] | Tensor"
+) -> dict[str, dict[str, float]]:
+    """Metrics in both directions; see the module's description for the protocol and ties.
+
+    Args:
+        similarity: ``(text, video)``, higher is nearer.
+        video_of_text: ``(text,)`` column of the video that each text describes.
+
+    Returns:
+        ``{"t2v": {"R@1", "R@5", "R@10", "R@50", "MdR", "MnR"}, "v2t": {...}}``; R@K in percent,
+        ranks from 1.
+
+    Raises:
+        InputError: NaN or infinity in the matrix, or a video that is no column of it.
+        ValueError: shapes that do not fit each other, or video numbers that are no integers.
+
+    Example:
+        >>> metrics = retrieval_metrics(np.zeros((4, 4)), np.arange(4))
+        >>> metrics["t2v"]["R@1"], metrics["v2t"]["MdR"]
+        (25.0, 2.5)
+    """
+    both = ranks(similarity, video_of_text)
+    return {direction: of_direction.metrics() for direction, of_direction in both.items()}
+
+
+def ranks(
+    similarity: "NDArray[Any] | Tensor", video_of_text: "NDArray[Any] | Tensor"
+) -> dict[str, Ranks]:
+    """Rank of every query, ``{"t2v": ..., "v2t": ...}``; arguments as :func:`retrieval_metrics`."""
+    scores, video = _checked(_array(similarity), _array(video_of_text))
+    return {"t2v": _text_to_video(scores, video), "v2t": _video_to_text(scores, video)}
+
+
+def _text_to_video(scores: NDArray[Any], video: NDArray[np.int64]) -> Ranks:
+    n_text, n_video = scores.shape
+    greater, tied = np.empty(n_text, np.int64), np.empty(n_text, np.int64)
+    rows = max(1, BLOCK // n_video)
+    for start in range(0, n_text, rows):
+        block = scores[start : start + rows]
+        right = block[np.arange(len(block)), video[start : start + rows]][:, None]
+        greater[start : start + rows] = (block > right).sum(axis=1)
+        tied[start : start + rows] = (block == right).sum(axis=1)
+    return Ranks(query=np.arange(n_text), n_greater=greater, n_tied=tied)
+
+
+def _video_to_text(scores: NDArray[Any], video: NDArray[np.int64]) -> Ranks:
+    order = np.argsort(video, kind="stable")
+    queries, first = np.unique(video[order], return_index=True)
+    greater, tied = np.empty(len(queries), np.int64), np.empty(len(queries), np.int64)
+    columns = max(1, BLOCK // len(scores))
+    for start in range(0, len(queries), columns):
+        block = scores[np.ix_(order, queries[start : start + columns])]
+        groups = np.maximum.reduceat(block, first, axis=0)  # (group, video of this block)
+        n = np.arange(block.shape[1])
+        right = groups[start + n, n]
+        greater[start : start + columns] = (groups > right).sum(axis=0)
+        tied[start : start + columns] = (groups == right).sum(axis=0)
+    return Ranks(query=queries, n_greater=greater, n_tied=tied)
+
+
+def _array(values: "NDArray[Any] | Tensor") -> NDArray[Any]:
+    """Return a NumPy array of a tensor on any device, or of anything array-like."""
+    if hasattr(values, "detach"):  # a tensor, without importing torch here
+        values = values.detach().cpu()
+        if values.is_floating_point() and values.element_size() < 4:
+            values = values.float()  # NumPy has no bfloat16
+    return np.asarray(values)
+
+
+def _checked(scores: NDArray[Any], video: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    if scores.ndim != 2 or 0 in scores.shape or video.shape != scores.shape[:1]:
+        raise ValueError(
+            "expected similarity (text, video) and video_of_text (text,), neither empty; "
+            f"got {scores.shape} and {video.shape}"
+        )
+    if not np.issubdtype(video.dtype, np.integer):
+        raise ValueError(f"expected integers in video_of_text; got {video.dtype}")
+    outside = np.flatnonzero((video < 0) | (video >= scores.shape[1]))
+    if len(outside):
+        raise InputError(
+            f"video_of_text row {outside[0]}: video {video[outside[0]]} is no column of the "
+            f"similarity, which has {scores.shape[1]} ({len(outside)} such rows)"
+        )
+    for row, values in enumerate(scores):
+        if not np.isfinite(values).all():
+            raise InputError(
+                f"similarity row {row}: NaN or infinity, which would rank as if it were a score; "
+                "look for a diverged training or broken embeddings"
+            )
+    return scores, video.astype(np.int64)

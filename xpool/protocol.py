@@ -1,0 +1,139 @@
+"""What a benchmark's figures were made under, read from params.yaml and put into words.
+
+A table's caption states all of it, so that no figure has to be taken on trust.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from xpool import benchmark as benchmarks
+from xpool.params import read, setting
+
+METHODS = {
+    "mean_pool": "Mean pooling",
+    "self_attention": "Self-attention",
+    "top_k": "Top-k",
+    "attention": "Attention pooling",
+    "xpool": "X-Pool",
+}
+"""Printed names, in the order of the rows: text-agnostic first, X-Pool last."""
+
+_SELECTION = {
+    "val": "Checkpoints selected on the validation split.",
+    "last": "Checkpoints of the last step, selected on nothing.",
+    "test_window": "Checkpoints SELECTED ON TEST, by the official code's rule: the best "
+    "five-evaluation mean of R@1.",
+}
+_READS = {
+    "embeddings": "towers frozen, only their final projections trained",
+    "frames": "the whole encoder fine-tuned",
+}
+_SHORT_VIDEOS = {
+    "mask": "missing frames of short videos masked",
+    "repeat_last": "the last frame of short videos repeated",
+}
+_OPTIONS = {
+    "training_videos": "{} training list",
+    "val_videos": "{} training videos held out for validation",
+    "test_clips": "{}-clip test protocol",
+    "allowed_missing": "a share of {} of each split's videos allowed to be missing",
+}
+"""Options of ``manifest.<benchmark>`` in words; one that is not here is printed by its name."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Protocol:
+    """One benchmark, and how its runs were trained, selected and tested."""
+
+    setting: str
+    benchmark: str
+    title: str
+    options: dict[str, Any]
+    """Params ``manifest.<benchmark>``."""
+    methods: tuple[str, ...]
+    """Short names, in the order of the rows."""
+    seeds: tuple[int, ...]
+    selection: str
+    training: str
+    """Encoder, what of it was trained, and frames, in words."""
+
+    @property
+    def synthetic(self) -> bool:
+        """Whether the videos were generated."""
+        return self.setting == "mini"
+
+    def heading(self, title: str) -> str:
+        """Return the first words of a caption: the title, marked where the data are synthetic."""
+        if not self.synthetic:
+            return f"{title}."
+        return (
+            f"{title}, SYNTHETIC: generated videos in the official layout, not the benchmark's "
+            "own; no evidence about it."
+        )
+
+    def options_in_words(self) -> list[str]:
+        """Return the protocol options in force, e.g. ``9k training list``."""
+        return [
+            _OPTIONS.get(name, f"{name} {{}}").format(value)
+            for name, value in self.options.items()
+            if not (name == "allowed_missing" and value == 0)
+        ]
+
+    def spread(self) -> str:
+        """Return what stands in a cell, and what is bold."""
+        if len(self.seeds) == 1:
+            return f"one run, seed {self.seeds[0]}; best of ours in bold"
+        seeds = ", ".join(map(str, self.seeds))
+        return f"mean ± sample standard deviation over seeds {seeds}; best mean of ours in bold"
+
+    def how(self) -> str:
+        """Return how checkpoints were selected and trained."""
+        rule = _SELECTION.get(self.selection, f"Checkpoints selected by {self.selection}.")
+        return f"{rule} {self.training}"
+
+
+def method_name(method: str) -> str:
+    """Return a method's printed name; one that has none is made readable.
+
+    Example:
+        >>> method_name("xpool"), method_name("max_pool")
+        ('X-Pool', 'Max pool')
+    """
+    return METHODS.get(method, method.replace("_", " ").capitalize())
+
+
+def in_order(methods: Iterable[str]) -> tuple[str, ...]:
+    """Return methods in the order of the rows; those without a printed name stand before X-Pool.
+
+    Example:
+        >>> in_order(["xpool", "max_pool", "mean_pool"])
+        ('mean_pool', 'max_pool', 'xpool')
+    """
+    places = {method: place for place, method in enumerate(METHODS)}
+    unknown = places["xpool"] - 0.5
+    return tuple(sorted(methods, key=lambda method: (places.get(method, unknown), method)))
+
+
+def read_protocols() -> list[Protocol]:
+    """Return the protocol of each benchmark that params.yaml compares, in its order."""
+    reads, short = read("train.reads", str), read("frames.short_videos", str)
+    training = (
+        f"Encoder {read('encoder.model', str)} ({read('encoder.pretrained', str)}): "
+        f"{_READS.get(reads, reads)}; {read('train.frames', int)} frames a video "
+        f"({read('frames.sampling', str)} sampling, {_SHORT_VIDEOS.get(short, short)})."
+    )
+    mini = "Mini " if setting() == "mini" else ""
+    return [
+        Protocol(
+            setting=setting(),
+            benchmark=name,
+            title=f"{mini}{benchmarks.load(name).title}",
+            options=read(f"manifest.{name}", dict[str, Any]),
+            methods=in_order(["xpool", *read("baselines", list[str])]),
+            seeds=tuple(sorted(read("seeds", list[int]))),
+            selection=read("selection", str),
+            training=training,
+        )
+        for name in read("benchmarks", list[str])
+    ]

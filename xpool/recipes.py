@@ -1,0 +1,98 @@
+"""What a run is trained with: the shared budget, and each method's recipe per benchmark."""
+
+import inspect
+from pathlib import Path
+from typing import Any, Literal, get_type_hints
+
+from pydantic import Field
+
+from xpool.command import InputError
+from xpool.interfaces import Pooling, load
+from xpool.params import PARAMS_FILE, Section, read, validate
+
+
+class TrainParams(Section):
+    """``train`` in ``params.yaml``: the same for every method, so that budgets are equal."""
+
+    reads: Literal["embeddings", "frames"]
+    """``frames``: the whole encoder is fine-tuned, as in the paper. ``embeddings``: its towers are
+    frozen and only their two final projections learn, from cached embeddings."""
+    frames: int = Field(ge=1)
+    """Frames of a video that a method sees."""
+    epochs: int = Field(ge=0)
+    """0 trains nothing: the encoder is scored as it is (zero-shot)."""
+    batch_size: int = Field(ge=2)
+    warmup: float = Field(ge=0, lt=1)
+    """Share of the steps in which the rates rise."""
+    weight_decay: float = Field(ge=0)
+    """On every parameter, as in the official code."""
+    max_grad_norm: float = Field(gt=0)
+    max_logit_scale: float = Field(gt=0)
+    """The contrastive scale is clamped to this after each step (CLIP: 100)."""
+    evaluations_per_epoch: int = Field(ge=1)
+    precision: Literal["auto", "fp32", "bf16"]
+    """``auto``: bf16 autocast on CUDA, fp32 elsewhere."""
+    workers: int = Field(ge=0)
+    """Processes that prepare batches of frames; changes the speed, not the result."""
+
+
+class Recipe(Section):
+    """``recipes.<method>.<benchmark>`` in ``params.yaml``."""
+
+    lr_encoder: float = Field(ge=0)
+    lr_pooling: float = Field(ge=0)
+    pooling: dict[str, Any]
+    """Arguments of the method's constructor."""
+
+
+Selection = Literal["val", "last", "test_window"]
+
+
+def short_name(method: str) -> str:
+    """Return a method's name in paths and tables: the last part of its import path."""
+    return method.rpartition(".")[2]
+
+
+def recipe_for(method: str, benchmark: str, path: Path = PARAMS_FILE) -> Recipe:
+    """Read a cell's recipe and check the pooling's arguments against its constructor.
+
+    Raises:
+        InputError: a missing recipe, an argument that the method does not take, lacks, or wants of
+            another type.
+    """
+    key = f"recipes.{short_name(method)}.{benchmark}"
+    recipe: Recipe = read(key, Recipe, path)
+    known = _arguments(method)
+    types = get_type_hints(load(method, "METHOD").__init__)
+    for name, value in recipe.pooling.items():
+        if name not in known:
+            raise InputError(
+                f"{path}: {key}.pooling.{name}: {method} takes no such argument; "
+                f"known: {', '.join(known) or 'none'}"
+            )
+        validate(value, f"{key}.pooling.{name}", types.get(name, Any), path)
+    for name, argument in known.items():
+        if argument.default is argument.empty and name not in recipe.pooling:
+            raise InputError(f"{path}: {key}.pooling.{name} is missing; {method} needs it")
+    return recipe
+
+
+def build_pooling(method: str, benchmark: str, recipe: Recipe, dim: int) -> Pooling:
+    """Construct a method for embeddings of ``dim`` dimensions."""
+    kind = load(method, "METHOD")
+    arguments = dict(recipe.pooling)
+    if "dim" in inspect.signature(kind).parameters:
+        arguments["dim"] = dim
+    try:
+        pooling: Pooling = kind(**arguments)
+    except (TypeError, ValueError) as error:
+        key = f"recipes.{short_name(method)}.{benchmark}.pooling"
+        raise InputError(f"{PARAMS_FILE}: {key}: {error}") from error
+    return pooling
+
+
+def _arguments(method: str) -> dict[str, inspect.Parameter]:
+    """Arguments that a recipe gives; ``dim`` comes from the encoder."""
+    known = dict(inspect.signature(load(method, "METHOD")).parameters)
+    known.pop("dim", None)
+    return known

@@ -1,0 +1,304 @@
+"""[step 4] Train one cell (method × benchmark × seed): ``results/<setting>/train/...``.
+
+The same loop for every method and both regimes. A run is a function of its seed and step alone
+(order, augmentation and dropout are drawn from seeds, not from a running state), so a run that was
+killed and resumed ends with the same bits as one that was not.
+
+Run: ``python -m xpool.train --method xpool.xpool --benchmark msrvtt --seed 0``; on several GPUs
+``accelerate launch -m xpool.train ...`` gives the same loss over the global batch.
+"""
+
+import json
+import logging
+import shutil
+import time
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import accelerate
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import DataLoader, Dataset
+from tqdm import tqdm
+
+from xpool import paths, selection
+from xpool.batches import Batch, Data, open_data, rows_of
+from xpool.cell import Cell, cell_of_flags, new_model
+from xpool.checkpoints import RunState, save_weights
+from xpool.command import InputError, run
+from xpool.frame_cache import FramesParams
+from xpool.metrics import retrieval_metrics
+from xpool.model import RetrievalModel
+from xpool.params import read, setting
+from xpool.recipes import short_name
+from xpool.schedule import set_rates
+from xpool.seeds import seed_for
+from xpool.similarity import similarity
+from xpool.workspace import fingerprint, publish, work_folder, work_path, write_json
+
+log = logging.getLogger(__name__)
+BETAS = (0.9, 0.999)
+EPS = 1e-6
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """Which rows each step takes, and after which steps the model is evaluated."""
+
+    rows: NDArray[np.int64]
+    """Training rows of ``data.texts``."""
+    epochs: int
+    batch_size: int
+    evaluations_per_epoch: int
+    seed: int
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps of an epoch; the last, smaller batch counts."""
+        return -(-len(self.rows) // self.batch_size)
+
+    @property
+    def steps(self) -> int:
+        """Steps of the run."""
+        return self.epochs * self.steps_per_epoch
+
+    def batch_rows(self, step: int) -> NDArray[np.int64]:
+        """Rows of a step's batch: a slice of the epoch's own permutation."""
+        epoch, place = divmod(step, self.steps_per_epoch)
+        order = np.random.default_rng(seed_for("order", self.seed, epoch)).permutation(self.rows)
+        return order[place * self.batch_size : (place + 1) * self.batch_size]
+
+    def evaluations(self) -> set[int]:
+        """Numbers of finished steps at which the model is evaluated; the last is always one."""
+        count = min(self.evaluations_per_epoch, self.steps_per_epoch)
+        marks = np.linspace(0, self.steps_per_epoch, count + 1)[1:].round().astype(int)
+        return {
+            epoch * self.steps_per_epoch + int(m) for epoch in range(self.epochs) for m in marks
+        }
+
+
+class _Batches(Dataset[Batch]):
+    """The batches of a run from one step on; this process's share of each."""
+
+    def __init__(self, data: Data, plan: Plan, start: int, rank: int, world: int) -> None:
+        self._data, self._plan, self._start = data, plan, start
+        self._rank, self._world = rank, world
+
+    def __len__(self) -> int:
+        return self._plan.steps - self._start
+
+    def __getitem__(self, place: int) -> Batch:
+        step = self._start + place
+        rows = self._plan.batch_rows(step)
+        # every process needs as many rows as the others (all_gather takes equal shapes), and
+        # neighbouring ones, so that what is gathered stands in the order of one process
+        rows = np.resize(rows, max(len(rows), self._world))
+        share = len(rows) // self._world
+        mine = rows[self._rank * share : (self._rank + 1) * share]
+        return self._data.batch(mine, seed_for("batch", self._plan.seed, step))
+
+
+@torch.no_grad()
+def evaluate(model: RetrievalModel, data: Data, split: str) -> dict[str, dict[str, float]]:
+    """Metrics of both directions on a split, with the model as it is now."""
+    model.eval()
+    gallery = data.gallery(model.towers, split)
+    scores = similarity(model.pooling, gallery.text, gallery.frames, gallery.mask)
+    model.train()
+    return retrieval_metrics(scores, gallery.video_of_text())
+
+
+def fit(cell: Cell, data: Data, folder: Path, accelerator: accelerate.Accelerator) -> Path:
+    """Train a cell in its work folder, resuming what is there.
+
+    Returns:
+        A folder inside ``folder`` with ``checkpoint.safetensors`` (the selected weights),
+        ``curve.csv`` (one row an evaluation), ``live/`` (the same through DVCLive) and
+        ``run.json`` (what was selected).
+
+    Raises:
+        InputError: the split that the selection rule needs is empty, or the loss is not finite.
+    """
+    train = cell.train
+    split = selection.SPLIT[cell.rule]
+    evaluated = cell.rule != "last" or bool((data.texts["split"] == split).any())
+    if evaluated and train.epochs:
+        rows_of(data.texts, split)
+    rows = rows_of(data.texts, "train").index.to_numpy() if train.epochs else np.empty(0, np.int64)
+    plan = Plan(
+        rows=rows,
+        epochs=train.epochs,
+        batch_size=train.batch_size,
+        evaluations_per_epoch=train.evaluations_per_epoch,
+        seed=cell.seed,
+    )
+    model = new_model(cell, data).to(accelerator.device)
+    optimizer = torch.optim.AdamW(
+        model.groups(cell.recipe.lr_encoder, cell.recipe.lr_pooling),
+        betas=BETAS,
+        eps=EPS,
+        weight_decay=train.weight_decay,
+    )
+    state = RunState(folder)
+    record = state.load(model, optimizer) or {"step": 0, "curve": [], "best": None, "seconds": 0.0}
+    if record["step"]:
+        log.info("resuming at step %d of %d", record["step"], plan.steps)
+    wrapped, optimizer = accelerator.prepare(model, optimizer)
+    curve: list[dict[str, Any]] = record["curve"]
+    best: dict[str, Any] | None = record["best"]
+    if not plan.steps and accelerator.is_main_process:
+        best = {"step": 0, "file": "best-000000000.safetensors"}
+        save_weights(model, folder / best["file"])
+    live = _live(folder / "live", curve) if accelerator.is_main_process else None
+    evaluations = plan.evaluations()
+    loader = DataLoader(
+        _Batches(data, plan, record["step"], accelerator.process_index, accelerator.num_processes),
+        batch_size=None,
+        num_workers=train.workers,
+        pin_memory=accelerator.device.type == "cuda" and train.workers > 0,
+    )
+    label = f"{short_name(cell.method)} {cell.benchmark} seed {cell.seed}"
+    bar = tqdm(
+        loader,
+        label,
+        total=plan.steps,
+        initial=record["step"],
+        disable=not accelerator.is_main_process,
+        mininterval=1.0,
+    )
+    model.train()
+    losses: list[torch.Tensor] = []
+    began = time.monotonic() - record["seconds"]
+    for step, batch in enumerate(bar, start=record["step"]):
+        # dropout draws from here; a resumed run draws the same
+        torch.manual_seed(seed_for("step", cell.seed, step))
+        set_rates(optimizer, step, plan.steps, train.warmup)
+        with accelerator.autocast():
+            loss = wrapped(*(part.to(accelerator.device, non_blocking=True) for part in batch))
+        optimizer.zero_grad(set_to_none=True)
+        accelerator.backward(loss)
+        accelerator.clip_grad_norm_(model.parameters(), train.max_grad_norm)
+        optimizer.step()
+        with torch.no_grad():
+            model.towers.logit_scale.clamp_(max=float(np.log(train.max_logit_scale)))
+        losses.append(loss.detach())
+        done = step + 1
+        if done not in evaluations:
+            continue
+        mean_loss = float(torch.stack(losses).mean())
+        losses.clear()
+        if not np.isfinite(mean_loss):
+            raise InputError(
+                f"{label}: the loss is {mean_loss} at step {done}; lower "
+                f"recipes.{short_name(cell.method)}.{cell.benchmark}.lr_pooling or lr_encoder"
+            )
+        if accelerator.is_main_process:
+            row = {"step": done, "epoch": done / plan.steps_per_epoch, "loss": mean_loss}
+            if evaluated:
+                row |= evaluate(model, data, split)["t2v"]
+                bar.set_postfix({"loss": f"{mean_loss:.3f}", f"{split} R@1": f"{row['R@1']:.1f}"})
+            curve.append(row)
+            score = list(selection.score(cell.rule, curve))
+            if best is None or score > best["score"]:
+                best = {"score": score, "step": done, "file": f"best-{done:09d}.safetensors"}
+                save_weights(model, folder / best["file"])
+            seconds = time.monotonic() - began
+            state.save(done, model, optimizer, {"curve": curve, "best": best, "seconds": seconds})
+            for older in folder.glob("best-*"):
+                if older.name != best["file"]:
+                    older.unlink()
+            _log_row(live, row)
+        accelerator.wait_for_everyone()
+    log.info("%s: %d steps in %.1f s", label, plan.steps, time.monotonic() - began)
+    return _finish(cell, folder, curve, cast(dict[str, Any], best), live)
+
+
+def _live(folder: Path, curve: list[dict[str, Any]]) -> Any:
+    """Open a DVCLive log and replay what a killed run had logged: no row twice, none lost."""
+    import dvclive
+
+    shutil.rmtree(folder, ignore_errors=True)
+    live = dvclive.Live(
+        str(folder), save_dvc_exp=False, dvcyaml=None, report=None, monitor_system=False
+    )
+    for row in curve:
+        _log_row(live, row)
+    return live
+
+
+def _log_row(live: Any, row: dict[str, Any]) -> None:
+    live.step = row["step"]
+    for name, value in row.items():
+        if name not in {"step"}:
+            live.log_metric(name, value, timestamp=False)
+    live.make_summary()
+
+
+def _finish(
+    cell: Cell, folder: Path, curve: list[dict[str, Any]], best: dict[str, Any], live: Any
+) -> Path:
+    """Gather a finished run's outputs in one folder."""
+    finished = folder / "finished"
+    if live is None:  # not the main process
+        return finished
+    live.end()
+    shutil.rmtree(finished, ignore_errors=True)
+    finished.mkdir()
+    shutil.copy(folder / best["file"], finished / "checkpoint.safetensors")
+    columns = list(curve[-1]) if curve else ["step", "epoch", "loss"]
+    pd.DataFrame(curve, columns=columns).to_csv(finished / "curve.csv", index=False)
+    (folder / "live").mkdir(exist_ok=True)  # DVCLive makes none for a run without steps
+    shutil.copytree(folder / "live", finished / "live")
+    write_json(
+        finished / "run.json",
+        {
+            "method": short_name(cell.method),
+            "benchmark": cell.benchmark,
+            "seed": cell.seed,
+            "reads": cell.train.reads,
+            "selection": cell.rule,
+            "selected_step": best["step"],
+            "steps": curve[-1]["step"] if curve else 0,
+        },
+    )
+    return finished
+
+
+def main() -> None:
+    """Train the cell that the flags name."""
+    cell = cell_of_flags(__doc__)
+    frames = read("frames", FramesParams)
+    on_cuda = torch.cuda.is_available()
+    if cell.train.reads == "embeddings":
+        # batches of cached embeddings are too small to share between cores: more threads only wait
+        # for each other (twenty times slower on a busy machine), and their number moves float sums
+        torch.set_num_threads(1)
+    bf16 = cell.train.precision == "bf16" or (cell.train.precision == "auto" and on_cuda)
+    accelerator = accelerate.Accelerator(mixed_precision="bf16" if bf16 else "no")
+    name = short_name(cell.method)
+    source = (paths.embeddings if cell.train.reads == "embeddings" else paths.frames)(
+        setting(), cell.benchmark
+    )
+    data = open_data(setting(), cell.benchmark, cell.train, frames)
+    values = [
+        setting(), cell.method, cell.seed, cell.rule, json.loads(cell.train.model_dump_json()),
+        json.loads(cell.recipe.model_dump_json()), json.loads(frames.model_dump_json()),
+    ]  # fmt: skip
+    digest = fingerprint(values, [source])
+    label = f"{setting()}-{name}-{cell.benchmark}-{cell.seed}"
+    folder = work_path("train", label, digest)
+    main_process = accelerator.is_main_process
+    with work_folder("train", label, digest) if main_process else nullcontext():
+        accelerator.wait_for_everyone()
+        finished = fit(cell, data, folder, accelerator)
+        if main_process:
+            publish(finished, paths.training(setting(), name, cell.benchmark, cell.seed))
+            shutil.rmtree(folder)
+
+
+if __name__ == "__main__":
+    run(main)

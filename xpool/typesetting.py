@@ -1,0 +1,214 @@
+"""How a table is printed: one content as Markdown, LaTeX (booktabs) and HTML, and as CSV figures.
+
+Knows nothing of what the figures mean; ``xpool.tables`` fills it.
+"""
+
+import html
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from xpool.workspace import replacing
+
+FORMATS = ("csv", "md", "tex")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """A printed row."""
+
+    label: str
+    cells: tuple[str, ...]
+    bold: tuple[bool, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """Rows under a heading, which may be empty."""
+
+    heading: str
+    rows: tuple[Row, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """A table as it is printed, and its figures as they are stored. A notebook shows it as HTML."""
+
+    name: str
+    """Of its files."""
+    caption: str
+    columns: tuple[tuple[str, str], ...]
+    """Head and sub-head of each column; equal heads that follow each other are printed as one."""
+    names: tuple[str, ...]
+    """Of the columns, where a format has no heads above heads."""
+    groups: tuple[Group, ...]
+    notes: tuple[str, ...]
+    """Printed beneath."""
+    figures: pd.DataFrame
+    """One figure a row, unrounded."""
+
+    def _repr_html_(self) -> str:
+        return to_html(self)
+
+
+def write(table: Table, folder: Path) -> list[Path]:
+    """Write ``<name>.csv``, ``.md`` and ``.tex``; the same table gives the same bytes."""
+    texts = {
+        "csv": table.figures.to_csv(index=False, lineterminator="\n"),
+        "md": to_markdown(table),
+        "tex": to_latex(table),
+    }
+    written = []
+    for suffix in FORMATS:
+        path = folder / f"{table.name}.{suffix}"
+        with replacing(path) as file:
+            file.write(texts[suffix])
+        written.append(path)
+    return written
+
+
+def to_markdown(table: Table) -> str:
+    """Return caption, table and notes; a cell in bold stands in two stars."""
+    lines = []
+    for group in table.groups:
+        if group.heading:
+            lines.append([f"*{_plain(group.heading)}*", *("" for _ in table.columns)])
+        for row in group.rows:
+            cells = (f"**{c}**" if b else c for c, b in zip(row.cells, row.bold, strict=True))
+            lines.append([_plain(row.label), *cells])
+    text = pd.DataFrame(lines, columns=["Method", *table.names]).to_markdown(
+        index=False, disable_numparse=True, colalign=("left", *("right" for _ in table.names))
+    )
+    notes = "".join(f"- {_plain(note)}\n" for note in table.notes)
+    return f"{_plain(table.caption)}\n\n{text}\n" + (f"\n{notes}" if notes else "")
+
+
+def to_latex(table: Table) -> str:
+    r"""Return a ``table*`` that needs only ``\usepackage{booktabs}``."""
+    width = len(table.columns)
+    heads, rules, column = [], [], 2
+    for head, span in _heads(table):
+        heads.append(rf"\multicolumn{{{span}}}{{c}}{{{_tex(head)}}}")
+        rules.append(rf"\cmidrule(lr){{{column}-{column + span - 1}}}")
+        column += span
+    subs = [_tex(sub) for _, sub in table.columns]
+    body = []
+    for group in table.groups:
+        body.append(r"\midrule")
+        if group.heading:
+            body.append(rf"\multicolumn{{{width + 1}}}{{l}}{{\emph{{{_tex(group.heading)}}}}} \\")
+        for row in group.rows:
+            cells = [
+                rf"\textbf{{{_tex(cell)}}}" if bold else _tex(cell)
+                for cell, bold in zip(row.cells, row.bold, strict=True)
+            ]
+            body.append(" & ".join([_tex(row.label), *cells]) + r" \\")
+    notes = [rf"\par\smallskip\raggedright\scriptsize {_tex(' '.join(table.notes))}"]
+    lines = [
+        r"% needs \usepackage{booktabs}",
+        r"\begin{table*}",
+        r"\centering",
+        rf"\caption{{{_tex(table.caption)}}}",
+        rf"\label{{tab:{table.name}}}",
+        r"\par\smallskip",
+        r"\footnotesize",
+        r"\setlength{\tabcolsep}{2pt}",
+        rf"\begin{{tabular}}{{l{'r' * width}}}",
+        r"\toprule",
+        " & ".join(["", *heads]) + r" \\",
+        " ".join(rules),
+        " & ".join(["Method", *subs]) + r" \\",
+        *body,
+        r"\bottomrule",
+        r"\end{tabular}",
+        *(notes if table.notes else []),
+        r"\end{table*}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def to_html(table: Table) -> str:
+    """Return a table with its own style, so that a page needs nothing else."""
+    pad = "padding:2px 9px;border:0"
+    number = f"{pad};text-align:right;white-space:nowrap"
+    label = f"{pad};text-align:left;white-space:nowrap"
+    rule = "border-top:1px solid #888"
+    first = [f'<th style="{label}"></th>'] + [
+        f'<th colspan="{span}" style="{pad};text-align:center">{html.escape(head)}</th>'
+        for head, span in _heads(table)
+    ]
+    second = [f'<th style="{label}">Method</th>'] + [
+        f'<th style="{number}">{html.escape(sub)}</th>' for _, sub in table.columns
+    ]
+    rows = [_html_row(first, "border-top:2px solid #000"), _html_row(second)]
+    for group in table.groups:
+        style = rule
+        if group.heading:
+            cell = (
+                f'<td colspan="{len(table.columns) + 1}" style="{label};font-style:italic">'
+                f"{html.escape(group.heading)}</td>"
+            )
+            rows.append(_html_row([cell], style))
+            style = ""
+        for row in group.rows:
+            cells = [f'<td style="{label}">{html.escape(row.label)}</td>']
+            for text, bold in zip(row.cells, row.bold, strict=True):
+                weight = ";font-weight:bold" if bold else ""
+                cells.append(f'<td style="{number}{weight}">{html.escape(text)}</td>')
+            rows.append(_html_row(cells, style))
+            style = ""
+    notes = "".join(f"<li>{html.escape(note)}</li>" for note in table.notes)
+    return (
+        '<div style="overflow-x:auto">\n'
+        f'<p style="font-size:13px;max-width:75em">{html.escape(table.caption)}</p>\n'
+        '<table style="border-collapse:collapse;font-size:13px;border-bottom:2px solid #000">\n'
+        + "\n".join(rows)
+        + "\n</table>\n"
+        + (f'<ul style="font-size:11px;max-width:80em">{notes}</ul>\n' if notes else "")
+        + "</div>\n"
+    )
+
+
+def _html_row(cells: list[str], style: str = "") -> str:
+    return f'<tr style="background:none;{style}">{"".join(cells)}</tr>'
+
+
+def _heads(table: Table) -> list[tuple[str, int]]:
+    """Each head with the number of columns under it."""
+    heads: list[tuple[str, int]] = []
+    for head, _ in table.columns:
+        if heads and heads[-1][0] == head:
+            heads[-1] = (head, heads[-1][1] + 1)
+        else:
+            heads.append((head, 1))
+    return heads
+
+
+def _plain(text: str) -> str:
+    """Escape what Markdown would take for its own."""
+    return re.sub(r"([\\|*`<])", r"\\\1", text)
+
+
+_TEX = {
+    "\\": r"\textbackslash{}",
+    **{mark: rf"\{mark}" for mark in "&%$#_{}"},
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "→": r"$\rightarrow$",
+    "↑": r"$\uparrow$",
+    "↓": r"$\downarrow$",
+    "−": r"$-$",
+    "–": "--",
+    "×": r"$\times$",
+    "±": r"$\pm$",
+}
+
+
+def _tex(text: str) -> str:
+    """Escape for LaTeX; a cell's spread is set small and close."""
+    spread = re.fullmatch(r"(\S+) ± (\S+)", text)
+    if spread:
+        return rf"{_tex(spread[1])}{{\tiny\,$\pm$\,{_tex(spread[2])}}}"
+    return "".join(_TEX.get(mark, mark) for mark in text)
