@@ -7,6 +7,18 @@ from projects import Project
 
 pytestmark = pytest.mark.slow
 
+SLOWED = """
+
+import time
+_quick = {name}
+
+
+def {name}(*arguments):
+    time.sleep({seconds})
+    return _quick(*arguments)
+"""
+"""Appended to a module of the copy: a fast machine must not finish before it is killed."""
+
 
 def test_killed_in_frames_and_in_training_ends_the_same(tmp_path):
     small = {
@@ -20,6 +32,9 @@ def test_killed_in_frames_and_in_training_ends_the_same(tmp_path):
     whole = Project(tmp_path / "whole", **small)
     whole.repro(*stage)
     killed = Project(tmp_path / "killed", **small)
+    for module, name, seconds in (("decode", "decode", 0.03), ("selection", "score", 0.2)):
+        with (killed.folder / f"xpool/{module}.py").open("a") as code:
+            code.write(SLOWED.format(name=name, seconds=seconds))
     work = killed.folder / ".work"
 
     def in_frames():
