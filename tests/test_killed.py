@@ -7,17 +7,22 @@ from projects import Project
 
 pytestmark = pytest.mark.slow
 
-SLOWED = """
+HELD = """
 
+import sys
 import time
-_quick = {name}
+from pathlib import Path
+_free, _calls = {name}, 0
 
 
 def {name}(*arguments):
-    time.sleep({seconds})
-    return _quick(*arguments)
+    global _calls
+    _calls += 1
+    while _calls > {calls} and {word!r} in " ".join(sys.orig_argv) and Path("hold-{name}").exists():
+        time.sleep(0.01)
+    return _free(*arguments)
 """
-"""Appended to a module of the copy: a fast machine must not finish before it is killed."""
+"""Appended to a module of the copy: its step cannot end before it is killed, however fast."""
 
 
 def test_killed_in_frames_and_in_training_ends_the_same(tmp_path):
@@ -32,9 +37,10 @@ def test_killed_in_frames_and_in_training_ends_the_same(tmp_path):
     whole = Project(tmp_path / "whole", **small)
     whole.repro(*stage)
     killed = Project(tmp_path / "killed", **small)
-    for module, name, seconds in (("decode", "decode", 0.03), ("selection", "score", 0.2)):
+    for module, name, word in (("decode", "decode", ""), ("selection", "score", "xpool.xpool")):
         with (killed.folder / f"xpool/{module}.py").open("a") as code:
-            code.write(SLOWED.format(name=name, seconds=seconds))
+            code.write(HELD.format(name=name, calls=5, word=word))
+        (killed.folder / f"hold-{name}").touch()
     work = killed.folder / ".work"
 
     def in_frames():
@@ -45,9 +51,11 @@ def test_killed_in_frames_and_in_training_ends_the_same(tmp_path):
 
     killed.repro_killed_when(in_frames, *stage)
     assert not (killed.folder / "data/mini/frames/msrvtt").exists()
+    (killed.folder / "hold-decode").unlink()
     killed.repro_killed_when(in_training, *stage)
     assert "resuming: " in (killed.folder / "killed.log").read_text(), "frames did not resume"
     assert not list((killed.folder / "results").glob("mini/train/xpool/**/checkpoint.safetensors"))
+    (killed.folder / "hold-score").unlink()
     output = killed.repro(*stage)
     assert re.search(r"resuming at step \d+ of", output), "training did not resume"
     name = "results/mini/metrics.json"
