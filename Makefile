@@ -18,10 +18,10 @@ UV := $(shell command -v uv 2>/dev/null || echo .tools/bin/uv)
 NAME ?= mini
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test check doctor setting lock clean
+.PHONY: help setup repro dashboard study-worker test check doctor setting lock clean
 
 help: ## Show this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-12s %s\n", $$1, $$2}'
 
 .tools/bin/uv:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -42,6 +42,13 @@ repro: setup ## Run the pipeline (mini benchmarks by default) and print where th
 	dvc repro
 	@python -m xpool.tables
 
+dashboard: setup ## Show all studies in the browser, while they run and after: make dashboard PORT=8080
+	@python -m xpool.dashboard $(if $(PORT),--port $(PORT))
+
+study-worker: setup ## Run trials of a study beside other workers: make study-worker STUDY=temperature
+	@test -n "$(STUDY)" || { echo "error: which study? make study-worker STUDY=temperature"; exit 2; }
+	@python -m xpool.study_worker --study $(STUDY)
+
 test: setup ## Run the tests
 	python -m pytest
 
@@ -60,5 +67,5 @@ lock: ## Resolve pyproject.toml anew into requirements.lock
 	$(UV) pip compile pyproject.toml --extra dev --universal --python-version 3.11 \
 	  --generate-hashes --no-emit-index-url --no-annotate --no-header --upgrade --quiet -o requirements.lock
 
-clean: ## Remove what the pipeline made (not the real data, nor the environment)
+clean: ## Remove what the pipeline made; keeps real data, the environment and the trials in .optuna
 	rm -rf results reports .work data/mini

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import yaml
-from imports import TOP
 
 from xpool import paths
+from xpool.sources import TOP
 
 PARAMS = {
     "setting": "mini",

@@ -28,7 +28,7 @@ class Project:
                 shutil.copytree(source, folder / name, ignore=ignore)
             else:
                 shutil.copy(source, folder / name)
-        (folder / ".gitignore").write_text("/data/\n/results/\n/reports/\n/.work/\n")
+        (folder / ".gitignore").write_text("/data/\n/results/\n/reports/\n/.work/\n/.optuna/\n")
         (folder / "params.yaml").write_text((TOP / "params.yaml").read_text())
         self.change(**SMALL | changes)
         for command in (
@@ -119,8 +119,59 @@ SMALL = {
     "generate__msvd__videos": _videos(24, 8, 12),
     "generate__lsmdc__videos": _videos(30, 8, 16),
     "manifest__msrvtt__val_videos": 10,
+    "frames__counts": [2, 12],
     "encoder__pretraining__images": 1024,
     "encoder__pretraining__steps": 20,
     "train__epochs": 1,
+    "ablations__temperature": {
+        "benchmarks": ["msrvtt"],
+        "seeds": [0, 1],
+        "epochs": 1,
+        "attention_temperature": {"xpool": [0.1, 1.0], "attention": [0.01]},
+        "contrastive_temperature": [0.05, 0.01],
+        "learnt": [True, False],
+    },
+    "ablations__frame_count": {
+        "benchmarks": ["msrvtt", "lsmdc"],
+        "seeds": [0],
+        "epochs": 1,
+        "methods": ["mean_pool", "xpool"],
+        "frames": [2, 12],
+        "sampling": ["uniform", "rand"],
+        "surface": {"attention_temperature": [1.0], "frames": [2, 12]},
+    },
+    "ablations__scene_diversity": {
+        "benchmarks": ["msrvtt"],
+        "seeds": [0, 1],
+        "epochs": 1,
+        "methods": ["mean_pool", "xpool"],
+        "scenes": [1, 2],
+        "world": {
+            "seed": 0,
+            "videos": {"train": 20, "val": 10},
+            "captions": {"train": 4, "val": 2},
+            "duration_s": [3, 4],
+            "rate_fps": 8,
+            "size": [80, 60],
+        },
+        "distractors": [0, 2],
+        "draws": 2,
+        "bins": 2,
+    },
+    "ablations__search": {
+        "benchmarks": ["msrvtt"],
+        "seeds": [0],
+        "epochs": 1,
+        "trials": 3,
+        "startup_trials": 2,
+        "pruner": "median",
+        "spaces": {
+            "mean_pool": {"lr_encoder": {"low": 1.0e-4, "high": 1.0e-2, "log": True}},
+            "xpool": {
+                "lr_encoder": {"low": 1.0e-4, "high": 1.0e-2, "log": True},
+                "pooling.heads": {"choices": [1, 2]},
+            },
+        },
+    },
 }
 """Changes that make the whole pipeline take a minute or two."""

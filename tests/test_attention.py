@@ -15,7 +15,6 @@ import pytest
 import torch
 import worlds
 import yaml
-from imports import TOP
 
 from xpool import attention, evaluate, notebook, paths, picks
 from xpool.batches import Gallery, open_data
@@ -25,6 +24,7 @@ from xpool.command import InputError
 from xpool.frame_cache import INDEX, FrameCache, FramesParams
 from xpool.params import read
 from xpool.protocol import read_protocols
+from xpool.sources import TOP
 from xpool.xpool import XPool
 
 METHODS = ("xpool.xpool", "baselines.mean_pool", "baselines.self_attention")

@@ -146,24 +146,74 @@ def test_top_k_of_all_frames_is_the_mean():
     torch.testing.assert_close(similarity(TopK(6), text, frames, mask), expected)
 
 
+DTYPES = pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+LIMIT = {"atol": 1e-5, "rtol": 0}
+
+
+@DTYPES
 @pytest.mark.parametrize("temperature", [1e9, math.inf])
-def test_attention_temperature_large_is_the_mean(temperature):
+def test_attention_temperature_large_is_the_mean(temperature, dtype):
     text, frames, mask = tensors(*random_inputs())
-    actual = similarity(AttentionPool(temperature), text, frames, mask)
-    torch.testing.assert_close(actual, similarity(MeanPool(), text, frames, mask))
+    inputs = text.to(dtype), frames.to(dtype), mask
+    actual = similarity(AttentionPool(temperature), *inputs)
+    torch.testing.assert_close(actual, similarity(MeanPool(), *inputs), **LIMIT)
 
 
-def test_attention_temperature_small_is_the_best_frame():
+@DTYPES
+def test_attention_temperature_small_is_the_best_frame(dtype):
     text, frames, mask = tensors(*random_inputs())
-    actual = similarity(AttentionPool(1e-7), text, frames, mask)
-    torch.testing.assert_close(actual, similarity(TopK(1), text, frames, mask))
+    inputs = text.to(dtype), frames.to(dtype), mask
+    actual = similarity(AttentionPool(1e-7), *inputs)
+    torch.testing.assert_close(actual, similarity(TopK(1), *inputs), **LIMIT)
 
 
-def test_one_frame_all_parameter_free_agree():
-    text, frames, mask = tensors(*random_inputs(n_frame=1))
+@DTYPES
+@pytest.mark.parametrize("padding", [0, 3])
+def test_one_frame_all_parameter_free_agree(dtype, padding):
+    text, frames, _ = tensors(*random_inputs(n_frame=1 + padding))
+    text, frames = text.to(dtype), frames.to(dtype)
+    mask = (torch.arange(1 + padding) < 1).expand(len(frames), -1)
     expected = torch.einsum("td,vd->tv", unit(text), unit(frames[:, 0]))
-    for method in (MeanPool(), TopK(1), TopK(5), AttentionPool()):
-        torch.testing.assert_close(similarity(method, text, frames, mask), expected)
+    poolings = [MeanPool(), TopK(1), TopK(5)]
+    poolings += [AttentionPool(temperature) for temperature in (1e-7, 0.01, 1.0, math.inf)]
+    for method in poolings:
+        torch.testing.assert_close(similarity(method, text, frames, mask), expected, **LIMIT)
+
+
+def without_layers(method):
+    """Let each layer add nothing, and take the positions away."""
+    with torch.no_grad():
+        method.positional_embedding.zero_()
+        for block in method.resblocks:
+            for layer in (block.attn.out_proj, block.mlp.c_proj):
+                layer.weight.zero_()
+                layer.bias.zero_()
+    return method
+
+
+@DTYPES
+@pytest.mark.parametrize("frame", [1, 6])
+def test_self_attention_whose_layers_add_nothing_is_the_mean(dtype, frame):
+    """With one frame it then agrees with all that have no parameters."""
+    text, frames, mask = tensors(*random_inputs(n_frame=frame))
+    inputs = text.to(dtype), frames.to(dtype), mask
+    method = without_layers(self_attention(text_transformer())).to(dtype)
+    actual = similarity(method, *inputs)
+    torch.testing.assert_close(actual, similarity(MeanPool(), *inputs), **LIMIT)
+
+
+def test_self_attention_one_frame_is_that_frame_through_the_layers():
+    """Attention over a single frame has weight 1: what is left is the frame's own value."""
+    text, frames, mask = tensors(*random_inputs(n_frame=1))
+    method = self_attention(text_transformer())
+    mixed = frames + method.positional_embedding[:1]
+    for block in method.resblocks:
+        normed = block.ln_1(mixed)
+        weight, bias = block.attn.in_proj_weight[-DIM:], block.attn.in_proj_bias[-DIM:]
+        mixed = mixed + block.attn.out_proj(normed @ weight.T + bias)
+        mixed = mixed + block.mlp(block.ln_2(mixed))
+    expected = torch.einsum("td,vd->tv", unit(text), unit((mixed + frames)[:, 0]))
+    torch.testing.assert_close(similarity(method, text, frames, mask), expected, **LIMIT)
 
 
 def test_mean_pool_weights_frames_equally_whatever_their_norm():

@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from xpool import check as step
+from xpool import paths
 from xpool.check import check
 from xpool.command import InputError
 from xpool.params import read
@@ -95,7 +96,7 @@ WRONG = {
     "unknown setting": ({"setting": "big"}, "made.yaml: setting: Input should be 'mini' or 'pap"),
     "key misspelt": (
         {"train.batchsize": 1},
-        "made.yaml: train.batchsize: unknown key; known: batch_size, epochs, evaluations_per_epoch",
+        "made.yaml: train.batchsize: unknown key; known: batch_size, contrastive_temperature, epo",
     ),
     "recipe key misspelt": (
         {"recipes.xpool.msvd.lr": 1.0},
@@ -178,9 +179,26 @@ WRONG = {
         "made.yaml: train.frames: 12 frames asked of a cache for [8] (frames.counts)",
     ),
     "frames that the rule does not find": (
-        {"train.frames": 10},
-        "made.yaml: train.frames: 10 frames asked of a cache for [12] (frames.counts); "
+        {"train.frames": 10, "frames.counts": [8, 12]},
+        "made.yaml: train.frames: 10 frames asked of a cache for [8, 12] (frames.counts); "
         "change the one or add 10 to the other",
+    ),
+    "a rule that is not cached": (
+        {"frames.sampling": "rand", "frames.rules": ["uniform"]},
+        "made.yaml: frames.sampling: rand frames asked of a cache for uniform (frames.rules); "
+        "change the one or add rand to the other",
+    ),
+    "unknown rule": (
+        {"frames.rules": ["uniform", "random"]}, "made.yaml: frames.rules.1: Input should be 'uni",
+    ),
+    "a temperature that is none": (
+        {"train.contrastive_temperature": "0,01"},
+        "made.yaml: train.contrastive_temperature: Value error, must be encoder, or a number above",
+    ),
+    "a temperature beyond the clamp": (
+        {"train.contrastive_temperature": 0.009},
+        "made.yaml: train.contrastive_temperature: Value error, its inverse must be at most "
+        "max_logit_scale (100); raise the one or the other; got 0.009",
     ),
     "no validation split of MSR-VTT": (
         {"manifest.msrvtt.val_videos": 0},
@@ -226,6 +244,60 @@ WRONG = {
     "yes for a number": (
         {"train.epochs": True}, "made.yaml: train.epochs: Input should be a valid integer; got",
     ),
+    "a study without a file": (
+        {"studies.own_models": ["temprature"]},
+        "made.yaml: studies: no file studies/temprature.py; there are: frame_count, scene_div",
+    ),
+    "a study in both lists": (
+        {"studies.trained_models": ["search"]}, "made.yaml: studies: 'search' is listed twice",
+    ),
+    "a study without a block": (
+        {"ablations.search": ...}, "made.yaml: ablations.search is missing; known there: temp",
+    ),
+    "a block of no study": (
+        {"ablations.sarch": {}}, "made.yaml: ablations: no file studies/sarch.py; there are: ",
+    ),
+    "a study's key misspelt": (
+        {"ablations.temperature.seed": [0]},
+        "made.yaml: ablations.temperature.seed: unknown key; known: attention_temperature, benc",
+    ),
+    "a study on an unknown benchmark": (
+        {"ablations.search.benchmarks": ["vatex"]}, "made.yaml: ablations.search.benchmarks: ",
+    ),
+    "a study of an unknown method": (
+        {"ablations.frame_count.methods": ["max_pool"]},
+        "made.yaml: ablations.frame_count.methods: no file baselines/max_pool.py; there are: ",
+    ),
+    "more frames than the cache holds": (
+        {"ablations.frame_count.frames": [12, 64]},
+        "made.yaml: ablations.frame_count.frames: 64 frames asked of a cache for [1, 2, 4, 6, 8, "
+        "12, 16, 24, 32] (frames.counts); change the one or add 64 to the other",
+    ),
+    "a rule that the cache does not hold": (
+        {"frames.rules": ["uniform"]},
+        "made.yaml: ablations.frame_count.sampling: rand asked of a cache for uniform",
+    ),
+    "more scenes than fit": (
+        {"ablations.scene_diversity.scenes": [1, 17]},
+        "made.yaml: ablations.scene_diversity.scenes: 17 do not fit into the shortest video, whi",
+    ),
+    "more distractors than frames": (
+        {"ablations.scene_diversity.distractors": [12]},
+        "made.yaml: ablations.scene_diversity.distractors: 12 leave a video none of its 12 frames",
+    ),
+    "a search of what is no param": (
+        {"ablations.search.spaces.xpool": {"pooling.head": {"choices": [1, 2]}}},
+        "made.yaml: ablations.search.spaces.xpool.pooling.head: not in its recipe; there: lr_enc",
+    ),
+    "a search among what cannot be": (
+        {"ablations.search.spaces.xpool": {"lr_pooling": {"low": -1.0, "high": 0.1}}},
+        "made.yaml: ablations.search.spaces.xpool.lr_pooling: -1.0 cannot be (made.yaml: recipes",
+    ),
+    "a space that is none": (
+        {"ablations.search.spaces.xpool": {"lr_pooling": {"low": 0.1}}},
+        "made.yaml: ablations.search.spaces.xpool.lr_pooling: Value error, give low and high",
+    ),
+    "no storage": ({"optuna.storage": ...}, "made.yaml: optuna.storage is missing"),
 }  # fmt: skip
 
 
@@ -308,4 +380,5 @@ def test_main_leaves_the_mark_only_if_all_is_right(written, monkeypatch):
     written("mini").replace("params.yaml")
     step.main()
     assert step.CHECKED.read_text() == "params.yaml is valid\n"
+    assert paths.studies("mini", "").is_dir(), "what the page of the studies reads"
     assert read("setting", str) == "mini"

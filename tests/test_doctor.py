@@ -3,15 +3,22 @@
 import sys
 from pathlib import Path
 
+import optuna
 import pytest
 
 from xpool import doctor
+from xpool.params import read
+from xpool.storage import OptunaParams, open_storage
 
 
 @pytest.fixture
 def project(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    Path("params.yaml").write_text("setting: mini\nbenchmarks: [msrvtt, msvd]\n")
+    monkeypatch.delenv("XPOOL_STORAGE", raising=False)
+    Path("params.yaml").write_text(
+        "setting: mini\nbenchmarks: [msrvtt, msvd]\n"
+        "optuna: {storage: sqlite:///.optuna/s.db, workers: 1, heartbeat_s: 60, retries: 0}\n"
+    )
 
 
 def lines():
@@ -49,6 +56,39 @@ def test_data_and_encoder_say_what_is_missing_and_how_to_get_it():
 def test_in_the_paper_setting_the_user_puts_the_data():
     Path("params.yaml").write_text("setting: paper\nbenchmarks: [msrvtt]\n")
     assert "msrvtt not there yet (put it in data/paper/raw/msrvtt)" in lines()["data"][1]
+
+
+@pytest.mark.usefixtures("project")
+def test_studies_are_counted_and_looking_makes_no_storage():
+    assert "sqlite:///.optuna/s.db not there yet" in lines()["studies"][1]
+    assert not Path(".optuna").exists()
+    storage = open_storage(read("optuna", OptunaParams))
+    for name in ("temperature-msvd", "search-msvd"):
+        optuna.create_study(study_name=name, storage=storage)
+    assert "2 in sqlite:///.optuna/s.db; `make dashboard`" in lines()["studies"][1]
+
+
+@pytest.mark.usefixtures("project")
+def test_a_storage_that_cannot_be_opened_is_wrong_and_the_password_is_not_told(monkeypatch):
+    monkeypatch.setenv("XPOOL_STORAGE", "postgresql://me:hidden@127.0.0.1:1/studies")
+    fine, line = lines()["studies"]
+    assert not fine
+    assert "XPOOL_STORAGE" in line
+    assert "hidden" not in line
+
+
+@pytest.mark.usefixtures("project")
+def test_what_only_tests_want_is_never_wrong(monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setattr(Path, "glob", lambda *_: iter(()))
+    found = lines()
+    assert found["database"] == (
+        True,
+        "ok    database  no PostgreSQL server; only tests want one "
+        "(Debian: apt-get install postgresql)",
+    )
+    assert found["browser"][0]
+    assert "apt-get install chromium chromium-driver" in found["browser"][1]
 
 
 def test_without_params_the_other_checks_still_run(tmp_path, monkeypatch):

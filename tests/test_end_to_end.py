@@ -4,7 +4,10 @@ import json
 import re
 import shutil
 
+import pandas as pd
 import pytest
+import yaml
+from browser import assert_study_shows_plots, chromium, running_dashboard, text_when
 from projects import Project
 
 pytestmark = pytest.mark.slow
@@ -31,7 +34,7 @@ def test_every_cell_has_metrics_tables_and_reports(project):
     for name in ("msrvtt", "msvd", "lsmdc"):
         text = (project.folder / f"results/mini/tables/{name}.md").read_text()
         assert "synthetic" in text.lower()
-    for report in ("results", "attention"):
+    for report in ("results", "attention", "ablations"):
         html = (project.folder / f"reports/mini/{report}.html").read_text()
         assert "synthetic" in html.lower()
 
@@ -52,6 +55,52 @@ def test_dvc_commands_give_useful_answers(project):
     project.change(train__epochs=2)
     assert "epochs" in project.run("dvc", "params", "diff")
     project.change(train__epochs=1)
+
+
+def test_every_study_leaves_trials_tables_and_figures(project):
+    studies = project.folder / "results/mini/studies"
+    rows = {path.parent.name: pd.read_csv(path) for path in studies.glob("*/trials.csv")}
+    assert {name: len(table) for name, table in rows.items()} == {
+        "temperature": 8 * (2 + 1) + 2 * 8,
+        "frame_count": 2 * (2 * 2 * 2 + 2),
+        "scene_diversity": 2 * 2 * 2 + 2 * 2 * 2 + 2 * len(shot_bins(rows)),
+        "search": 2 * 3,
+    }
+    for table in rows.values():
+        assert set(table["state"]) <= {"complete", "pruned"}
+        assert table["R@1"].between(0, 100).sum() == (table["state"] == "complete").sum()
+    recipes = yaml.safe_load((studies / "search/recipes.yaml").read_text())["recipes"]
+    assert recipes["xpool"]["msrvtt"]["pooling"]["heads"] in (1, 2)
+    made = {path.name for path in (project.folder / "results/mini/ablations").iterdir()}
+    tables = ("temperature", "frames", "scenes", "distractors-r1", "shots", "search")
+    assert {f"{name}.{end}" for name in tables for end in ("csv", "md", "tex")} <= made
+    assert {"temperature-xpool.png", "pareto.svg", "surface.png", "scenes.png"} <= made
+
+
+def shot_bins(rows):
+    shots = rows["scene_diversity"]
+    return set(shots[shots["part"] == "shots"]["shots"])
+
+
+def test_a_deleted_study_result_is_made_again_from_its_trials(project):
+    """The trials live in the storage: nothing is trained, and the bytes are the same."""
+    table = project.folder / "results/mini/studies/frame_count/trials.csv"
+    before = table.read_bytes()
+    shutil.rmtree(table.parent)
+    output = project.repro("--force", "--single-item", "ablate@frame_count")
+    assert "20 trials planned, 20 of them already done" in output
+    assert table.read_bytes() == before
+
+
+def test_the_dashboard_shows_the_studies_of_the_pipeline(project, tmp_path):
+    with (
+        chromium(tmp_path / "profile") as driver,
+        running_dashboard(project.folder, project.environment) as running,
+    ):
+        page = assert_study_shows_plots(driver, running.url, "temperature-msrvtt-xpool-")
+        driver.get(f"{page}/note")
+        text_when(driver, "SYNTHETIC")
+        assert_study_shows_plots(driver, running.url, "frame_count-msrvtt-methods-")
 
 
 def stages_to_run(project):
@@ -75,7 +124,16 @@ def with_comment(path):
             ["train_baselines@mean_pool-msvd-0"],
             ["train_xpool", "train_baselines@self_attention"],
         ),
-        ("xpool/figures.py", ["results"], ["train", "evaluate", "ranks", "frames"]),
+        (
+            "xpool/figures.py",
+            ["results", "ablations"],
+            ["train", "evaluate", "ranks", "frames", "ablate"],
+        ),
+        (
+            "studies/temperature.py",
+            ["ablate@temperature", "ablations"],
+            ["train", "ablate@search", "ablate_trained"],
+        ),
         ("xpool/benchmarks/msvd.py", ["manifest@msvd"], ["manifest@lsmdc", "weights"]),
     ],
 )
@@ -91,10 +149,17 @@ def test_a_change_of_code_runs_just_what_uses_it(project, file, changed, kept):
 
 
 def test_two_runs_give_identical_metrics(project, tmp_path):
-    """The same commit in another folder: metrics, ranks and tables to the byte."""
+    """The same commit in another folder: metrics, ranks and tables to the byte.
+
+    So are the trials of grids; frame_count measures times, and a search depends on which of its
+    tries end first.
+    """
     again = Project(tmp_path / "again")
     again.repro()
-    for pattern in ("metrics.json", "metrics.csv", "ranks/**/*.parquet", "tables/*"):
+    for pattern in (
+        "metrics.json", "metrics.csv", "ranks/**/*.parquet", "tables/*",
+        "studies/temperature/*", "studies/scene_diversity/*", "ablations/scenes.*",
+    ):  # fmt: skip
         files = sorted((project.folder / "results/mini").glob(pattern))
         assert files
         for file in files:
@@ -105,7 +170,7 @@ def test_two_runs_give_identical_metrics(project, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"train__frames": 16}, "train.frames: 16 frames asked of a cache for [12]"),
+        ({"train__frames": 16}, "train.frames: 16 frames asked of a cache for [2, 12]"),
         ({"train__epoch": 3}, "train.epoch: unknown key; known: batch_size, epochs"),
         ({"baselines": ["mean_pol"]}, "baselines: no file baselines/mean_pol.py"),
     ],

@@ -1,6 +1,7 @@
 """Videos whose frames carry their number go through the real step, in processes of their own."""
 
 import csv
+import itertools
 import json
 import os
 import pickle
@@ -31,6 +32,7 @@ BITS = 8
 """Stripes of a frame, which show its number; the lowest bit is on the left."""
 SECTION = {
     "counts": [12, 4],
+    "rules": ["uniform", "rand"],
     "sampling": "uniform",
     "seed": 0,
     "short_side_px": 32,
@@ -107,11 +109,12 @@ def test_cache_holds_the_sampled_frames(packed):
     for name, length in LENGTHS.items():
         pixels, indices, video_frames = cache.stored(name)
         assert video_frames == length
-        assert indices.tolist() == cached_indices(length, [12, 4], "uniform", 0, name).tolist()
+        rules = ["uniform", "rand"]
+        assert indices.tolist() == cached_indices(length, [12, 4], rules, 0, name).tolist()
         assert numbers(pixels) == indices.tolist()
-        for count in (12, 4):
-            frames, mask = cache.read(name, count, params())
-            wanted = frame_indices(length, count, "uniform", 0, name).tolist()
+        for count, rule in itertools.product((12, 4), rules):
+            frames, mask = cache.read(name, count, params(sampling=rule))
+            wanted = frame_indices(length, count, rule, 0, name).tolist()
             assert frames.shape[0] == len(mask) == count
             assert numbers(frames[mask]) == wanted
             assert set(numbers(frames[~mask])) <= set(wanted[-1:])
@@ -137,14 +140,14 @@ def test_unreadable_videos_are_listed_with_reasons(packed):
     ]
     summary = json.loads((packed[0] / "summary.json").read_text())
     assert (summary["videos"], summary["videos_unreadable"]) == (3, 3)
-    assert summary["params"] == params().model_dump()
+    assert summary["params"] == params().about_pixels()
     assert "empty" not in FrameCache(packed[0])
     with pytest.raises(InputError, match=r"empty is not in the cache.*quarantine\.csv"):
         FrameCache(packed[0]).stored("empty")
 
 
 def test_count_that_is_not_cached_is_refused(packed):
-    with pytest.raises(InputError, match=r"frames\.counts: 7 frames of long"):
+    with pytest.raises(InputError, match=r"frames\.counts: 7 uniform frames of long"):
         FrameCache(packed[0]).read("long", 7, params())
 
 
@@ -225,7 +228,7 @@ def test_torn_work_is_cut_back_and_done_again(packed, tmp_path, tear):
         video_id for video_id, _ in videos[: 3 if tear == "foreign" else 2]
     ]
     put(again, videos[len(again.rows) :])
-    again.finish({"params": params().model_dump()})
+    again.finish({"params": params().about_pixels()})
     assert contents(again.cache) == contents(cache)
 
 
@@ -278,6 +281,8 @@ def test_manifest_gives_each_video_once_in_order(tmp_path):
         ({"counts": []}, "counts"),
         ({"counts": [0]}, "counts.0"),
         ({"sampling": "random"}, "sampling"),
+        ({"rules": []}, "rules"),
+        ({"rules": ["uniform", "random"]}, "rules.1"),
         ({"allowed_unreadable": 1.5}, "allowed_unreadable"),
         ({"short_videos": "zeros"}, "short_videos"),
     ],
@@ -285,6 +290,21 @@ def test_manifest_gives_each_video_once_in_order(tmp_path):
 def test_impossible_params_name_their_key(changes, key):
     with pytest.raises(InputError, match=rf"frames\.{key}"):
         params(**changes)
+
+
+def test_pixels_depend_on_the_rules_that_are_cached_and_not_on_the_one_in_use():
+    """Property: to choose another of the cached rules must not decode anything again."""
+    pixels = params().about_pixels()
+    same = {"sampling": "rand", "short_videos": "repeat_last", "allowed_unreadable": 0.0}
+    for key, value in same.items():
+        assert params(**{key: value}).about_pixels() == pixels, key
+    other = {
+        "counts": [12], "rules": ["uniform"], "seed": 1, "short_side_px": 40, "antialias": False,
+        "timeout_s": 1.0,
+    }  # fmt: skip
+    for key, value in other.items():
+        assert params(**{key: value}).about_pixels() != pixels, key
+    assert {*same, *other} == set(FramesParams.model_fields), "a new field belongs to one of them"
 
 
 class Project:

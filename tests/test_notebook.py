@@ -6,11 +6,11 @@ import re
 from pathlib import Path
 
 import pytest
-from imports import TOP
 from made_results import copy_notebook, write_results
 
 from xpool import notebook, paths, tables, typesetting
 from xpool.command import InputError
+from xpool.sources import TOP
 
 STORED = sorted((TOP / "notebooks").glob("*.ipynb"))
 

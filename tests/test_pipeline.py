@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from imports import OURS, TOP, closure, imported, path_of
+
+from xpool.sources import OURS, TOP, closure, imported, path_of
 
 STAGES = yaml.safe_load((TOP / "dvc.yaml").read_text())["stages"]
 _FILES = [TOP / "params.yaml", *(TOP / "settings").glob("*.yaml")]
@@ -19,6 +20,8 @@ def modules_of(stage):
     command = STAGES[stage]["cmd"]
     modules = re.findall(r"-m (xpool\.\w+)", command)
     modules += re.findall(r"--method ([\w.]+?)(?:\s|$)", command)
+    if "xpool.ablate" in modules:  # it starts workers, and its trials build any method
+        modules += ["xpool.study_worker", "xpool.xpool"]
     for notebook in re.findall(r"-m xpool.notebook (\w+)", command):
         modules += sorted(imported(Path("notebooks", f"{notebook}.ipynb")))
     return modules
@@ -67,9 +70,10 @@ def test_a_changed_method_leaves_the_other_methods_trained():
 
 def test_pictures_and_tables_are_needed_by_no_computation():
     for stage in STAGES:
-        if stage not in {"results", "attention", "check"}:
+        if stage not in {"results", "attention", "ablations", "check"}:
             needed = closure(*modules_of(stage))
-            assert not needed & {"xpool/tables.py", "xpool/figures.py"}, stage
+            shown = {"tables.py", "figures.py", "ablation_tables.py", "ablation_figures.py"}
+            assert not needed & {f"xpool/{name}" for name in shown}, stage
 
 
 def reads_of(module):
@@ -95,14 +99,19 @@ def test_params_cover_every_key_that_the_stage_reads(stage):
     listed = STAGES[stage].get("params", [])
     for key in reads_of(modules_of(stage)):
         hit = [p for p in listed if key == p or key.startswith(f"{p}.") or p.startswith(f"{key}.")]
-        assert hit or (stage == "generate" and key == "setting"), f"{stage} reads {key}"
+        inert = key == "optuna" or (stage == "generate" and key == "setting")
+        assert hit or inert, f"{stage} reads {key}"
 
 
 @pytest.mark.parametrize("name", PARAMS)
 def test_every_tracked_param_exists_in_both_settings(name):
     """DVC stops at a param that is listed and missing."""
     params = PARAMS[name]
-    axes = {"benchmark": params["benchmarks"], "baseline": params["baselines"]}
+    axes = {
+        "benchmark": params["benchmarks"],
+        "baseline": params["baselines"],
+        "study": params["studies"]["own_models"] + params["studies"]["trained_models"],
+    }
     for stage, spec in STAGES.items():
         if stage == "generate" and name != "mini":
             continue
@@ -131,7 +140,7 @@ def test_xpool_never_imports_baselines_or_studies():
 
 
 def test_members_of_a_set_never_import_each_other():
-    for folder in ("baselines", "xpool/benchmarks", "xpool/encoders"):
+    for folder in ("baselines", "studies", "xpool/benchmarks", "xpool/encoders"):
         package = folder.replace("/", ".")
         for path in (TOP / folder).glob("[!_]*.py"):
             names = imported(path.relative_to(TOP))
@@ -154,6 +163,8 @@ def test_only_paths_spells_the_folders_of_artifacts():
 def test_every_listed_member_has_its_file(name):
     for benchmark in PARAMS[name]["benchmarks"]:
         assert Path(TOP, "xpool", "benchmarks", f"{benchmark}.py").is_file()
+    for study in itertools.chain(*PARAMS[name]["studies"].values()):
+        assert Path(TOP, "studies", f"{study}.py").is_file()
     for baseline in PARAMS[name]["baselines"]:
         assert Path(TOP, "baselines", f"{baseline}.py").is_file()
         assert set(PARAMS[name]["recipes"][baseline]) >= set(PARAMS[name]["benchmarks"])

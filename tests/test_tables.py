@@ -10,12 +10,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
-from imports import TOP
 from made_results import PARAMS, write_results
 
 from xpool import figures, paths, tables, typesetting
 from xpool.command import InputError
 from xpool.protocol import read_protocols
+from xpool.sources import TOP
 
 
 @pytest.fixture

@@ -24,12 +24,13 @@ from xpool.frame_cache import FramesParams
 from xpool.recipes import Recipe, TrainParams
 
 FRAMES = FramesParams(
-    counts=[worlds.FRAMES], sampling="uniform", seed=0, short_side_px=48, antialias=True,
-    short_videos="mask", timeout_s=60.0, allowed_unreadable=0.0,
+    counts=[worlds.FRAMES], rules=["uniform"], sampling="uniform", seed=0, short_side_px=48,
+    antialias=True, short_videos="mask", timeout_s=60.0, allowed_unreadable=0.0,
 )  # fmt: skip
 TRAIN = {
     "reads": "embeddings", "frames": worlds.FRAMES, "epochs": 2, "batch_size": 16, "warmup": 0.1,
     "weight_decay": 0.2, "max_grad_norm": 1.0, "max_logit_scale": 100.0,
+    "contrastive_temperature": "encoder", "learn_contrastive_temperature": True,
     "evaluations_per_epoch": 2, "precision": "fp32", "workers": 0,
 }  # fmt: skip
 POOLINGS = {

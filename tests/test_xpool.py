@@ -142,6 +142,87 @@ def test_temperature_small_gives_best_frame():
     torch.testing.assert_close(weights, torch.nn.functional.one_hot(best, 6).double())
 
 
+def in_precision(dtype, method, text, frames, mask):
+    return method.to(dtype), text.to(dtype), frames.to(dtype), mask
+
+
+def tail(method, attended):
+    """What follows attention: the rest of the method, for any mixture of projected frames."""
+    attended = method.layer_norm2(method.cross_attn.out_proj(attended))
+    return method.layer_norm3(attended + method.linear_proj(attended))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("heads", [1, 2])
+@pytest.mark.parametrize("temperature", [1e7, math.inf])
+def test_limit_of_large_temperature_is_mean_pooling_of_the_same_projected_frames(
+    temperature, heads, dtype
+):
+    """The whole method: the plain mean of the values, then the same layers, for every text."""
+    text, frames, mask, state = random_inputs()
+    method, text, frames, mask = in_precision(
+        dtype, loaded(state, heads=heads, temperature=temperature), *tensors(text, frames, mask)
+    )
+    values = method.cross_attn.v_proj(method.layer_norm1(frames))
+    means = torch.stack([v[m].mean(dim=0) for v, m in zip(values, mask, strict=True)])
+    expected = tail(method, means).expand(len(text), -1, -1)
+    torch.testing.assert_close(method(text, frames, mask), expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("heads", [1, 2])
+def test_limit_of_small_temperature_is_the_best_frame(heads, dtype):
+    """The whole method: each head takes the value of the frame that it prefers at temperature 1."""
+    text, frames, mask, state = random_inputs()
+    cold, text, frames, mask = in_precision(
+        dtype, loaded(state, heads=heads, temperature=1e-7), *tensors(text, frames, mask)
+    )
+    paper = loaded(state, heads=heads).to(dtype)
+    best = paper.attention(text, frames, mask).argmax(-1)  # (text, video, head)
+    values = cold.cross_attn.v_proj(cold.layer_norm1(frames)).unflatten(-1, (heads, -1))
+    for t in range(len(text)):
+        for v in range(len(frames)):
+            chosen = [values[v, best[t, v, head], head] for head in range(heads)]
+            expected = tail(cold, torch.cat(chosen))
+            actual = cold(text, frames, mask)[t, v]
+            torch.testing.assert_close(actual, expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_limits_are_approached_from_both_sides(dtype):
+    """Property: the distance to each limit shrinks as the temperature goes there."""
+    text, frames, mask, state = random_inputs()
+
+    def at(temperature):
+        method, *inputs = in_precision(
+            dtype, loaded(state, temperature=temperature), *tensors(text, frames, mask)
+        )
+        return method(*inputs)
+
+    for limit, towards in ((math.inf, [1.0, 10.0, 100.0, 1e4]), (1e-8, [1.0, 0.1, 0.01, 1e-4])):
+        distances = [(at(t) - at(limit)).norm().item() for t in towards]
+        assert distances == sorted(distances, reverse=True)
+        assert distances[-1] < 0.1 * distances[0]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("padding", [0, 3])
+def test_one_frame_leaves_nothing_to_the_temperature(dtype, padding):
+    """With one frame its best frame and its mean are the same, and so is all between."""
+    text, frames, _, state = random_inputs(n_frame=1 + padding)
+    mask = np.arange(1 + padding) < np.ones((len(frames), 1))
+    pooled = []
+    for temperature in (1e-7, 0.3, 1.0, 100.0, math.inf):
+        method, *inputs = in_precision(
+            dtype, loaded(state, temperature=temperature), *tensors(text, frames, mask)
+        )
+        pooled.append(method(*inputs))
+        alone = tail(method, method.cross_attn.v_proj(method.layer_norm1(inputs[1][:, 0])))
+        torch.testing.assert_close(pooled[-1], alone.expand(len(text), -1, -1), atol=1e-5, rtol=0)
+    for other in pooled[1:]:
+        torch.testing.assert_close(other, pooled[0], atol=1e-6, rtol=0)
+
+
 def test_temperature_divides_the_logits():
     """Property: weights at temperature T are the paper's weights to the power 1/T, rescaled."""
     text, frames, mask, state = random_inputs()

@@ -1,12 +1,18 @@
-"""A made-up benchmark of embeddings on which text-conditioned pooling can learn something."""
+"""Made-up benchmarks: of embeddings, on which text-conditioned pooling can learn, and of pixels."""
 
 import json
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 
+from xpool import paths
+from xpool.captions import COLUMNS
 from xpool.embedding_cache import write_text_transformer
+from xpool.frame_cache import INDEX
 from xpool.interfaces import TextTransformer
 
 DIM = 16
@@ -65,3 +71,51 @@ def write_embeddings(folder: Path, videos=(40, 60, 20), captions=3, seed=0):
     write_text_transformer(text_transformer(), folder / "text_transformer.safetensors")
     summary = {"dim": DIM, "logit_scale": 2.0, "texts": len(text), "videos": len(index)}
     (folder / "summary.json").write_text(json.dumps(summary))
+
+
+def write_encoder(folder: Path, seed=0):
+    """Write a CLIP that nothing has trained, as the weights step writes one."""
+    import open_clip
+    import torch
+
+    from xpool.encoders.openclip import save
+
+    config = {
+        "embed_dim": DIM, "quick_gelu": True,
+        "vision_cfg": {
+            "image_size": 16, "layers": 1, "width": DIM, "head_width": 8, "patch_size": 8,
+        },
+        "text_cfg": {
+            "context_length": 16, "vocab_size": 49408, "width": DIM, "heads": 2, "layers": 2,
+        },
+    }  # fmt: skip
+    folder.mkdir(parents=True)
+    (folder / "untrained.json").write_text(json.dumps(config))
+    open_clip.add_model_config(folder / "untrained.json")
+    torch.manual_seed(seed)
+    save(open_clip.create_model("untrained"), config, folder)
+    (folder / "encoder.json").write_text(json.dumps({"library": "openclip"}))
+
+
+def write_pixels(setting: str, benchmark: str, videos=(16, 8, 4), seed=0):
+    """Write what the fine-tuning regime reads, in the project of the current folder."""
+    rng = np.random.default_rng(seed)
+    write_encoder(paths.encoder(setting))
+    folder = paths.frames(setting, benchmark)
+    folder.mkdir(parents=True)
+    rows, captions, offset = [], [], 0
+    with (folder / "frames-000.bin").open("wb") as file:
+        for split, count in zip(("train", "val", "test"), videos, strict=True):
+            for number in range(count):
+                video_id, length = f"{split}{number}", FRAMES - number % 3
+                pixels = rng.integers(0, 256, (length, 20, 24, 3), np.uint8)
+                file.write(pixels.data)
+                indices, crc32 = list(range(length)), zlib.crc32(pixels.data)
+                rows.append((video_id, 0, offset, 20, 24, length, indices, crc32))
+                offset += pixels.nbytes
+                captions.append((split, video_id, f"{video_id}#0", f"scene {number}", "x.avi"))
+    columns = dict(zip(INDEX.names, map(list, zip(*rows, strict=True)), strict=True))
+    pq.write_table(pa.table(columns, schema=INDEX), folder / "index.parquet")
+    manifest = paths.manifest(setting, benchmark)
+    manifest.parent.mkdir(parents=True)
+    pd.DataFrame(captions, columns=list(COLUMNS)).to_parquet(manifest)

@@ -1,8 +1,9 @@
 """Where a run's texts and frames come from: cached embeddings, or frames behind the encoder."""
 
+import copy
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, cast
 
 import numpy as np
 import pandas as pd
@@ -135,7 +136,7 @@ class FrameData:
         self._train, self._frames_params = train, frames
 
     def towers(self) -> Towers:  # noqa: D102
-        return EncoderTowers(self._encoder)
+        return EncoderTowers(copy.deepcopy(self._encoder))  # a run moves it; the next starts anew
 
     def text_transformer(self) -> TextTransformer:  # noqa: D102
         return self._encoder.text_transformer()
@@ -172,8 +173,9 @@ class FrameData:
                 )
 
         images = self._train.batch_size * self._train.frames
-        frames = embed_images(self._encoder, videos(), images)
-        text = embed_texts(self._encoder, texts["caption"].tolist(), images)
+        encoder = cast(EncoderTowers, towers).encoder
+        frames = embed_images(encoder, videos(), images)
+        text = embed_texts(encoder, texts["caption"].tolist(), images)
         device = towers.logit_scale.device
         return Gallery(
             text.to(device),

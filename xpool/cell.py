@@ -1,12 +1,13 @@
 """One cell of the comparison (method × benchmark × seed): what rules it, and its model."""
 
 import argparse
+import math
 from dataclasses import dataclass
 
 import torch
 
 from xpool.batches import Data
-from xpool.model import RetrievalModel
+from xpool.model import RetrievalModel, Towers
 from xpool.params import read
 from xpool.recipes import Recipe, Selection, TrainParams, build_pooling, recipe_for
 from xpool.seeds import seed_for
@@ -57,4 +58,16 @@ def new_model(cell: Cell, data: Data) -> RetrievalModel:
     towers = data.towers()
     pooling = build_pooling(cell.method, cell.benchmark, cell.recipe, towers.dim)
     pooling.start_from(data.text_transformer())
+    set_temperature(towers, cell.train)
     return RetrievalModel(towers, pooling)
+
+
+def set_temperature(towers: Towers, train: TrainParams) -> None:
+    """Give the contrastive loss the temperature that a run starts with, and fix it if asked to.
+
+    A fixed scale gets no gradient, and what has none the optimiser skips, weight decay included.
+    """
+    if train.contrastive_temperature != "encoder":
+        with torch.no_grad():
+            towers.logit_scale.fill_(-math.log(train.contrastive_temperature))
+    towers.logit_scale.requires_grad_(train.learn_contrastive_temperature)

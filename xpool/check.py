@@ -18,15 +18,30 @@ from xpool.benchmark import Benchmark
 from xpool.command import InputError, run
 from xpool.embeddings import EmbeddingsParams
 from xpool.encoder import EncoderParams
+from xpool.experiment import load_study
 from xpool.frame_cache import FramesParams
 from xpool.generate import GenerateParams
-from xpool.params import PARAMS_FILE, Section, load, read, validate
+from xpool.params import PARAMS_FILE, Section, load, read, setting, validate
 from xpool.pretrain import PretrainParams
-from xpool.recipes import Recipe, Selection, TrainParams, recipe_for
+from xpool.recipes import Recipe, Selection, TrainParams, import_path, recipe_for
+from xpool.storage import OptunaParams
 from xpool.workspace import replacing
 
 CHECKED = Path("results", "params.checked")
 TOP = Path(__file__).resolve().parent.parent
+
+
+class Studies(Section):
+    """``studies``: which run, by what they wait for."""
+
+    own_models: list[str]
+    """Train what they judge."""
+    trained_models: list[str]
+    """Judge the models of the comparison too."""
+
+    def all(self) -> list[str]:
+        """Return both lists."""
+        return [*self.own_models, *self.trained_models]
 
 
 class Everything(Section):
@@ -36,6 +51,7 @@ class Everything(Section):
     benchmarks: Annotated[list[str], Field(min_length=1)]
     baselines: list[str]
     seeds: Annotated[list[int], Field(min_length=1)]
+    studies: Studies
     selection: Selection
     generate: dict[str, Any]
     manifest: dict[str, Any]
@@ -44,6 +60,8 @@ class Everything(Section):
     embeddings: EmbeddingsParams
     train: TrainParams
     recipes: dict[str, dict[str, Recipe]]
+    optuna: OptunaParams
+    ablations: dict[str, Any]
 
 
 def check(path: Path = PARAMS_FILE) -> None:
@@ -68,11 +86,12 @@ def check(path: Path = PARAMS_FILE) -> None:
     _frames(everything, path)
     _selection(everything, path)
     _recipes(everything, path)
+    _studies(everything, path)
 
 
 def _lists(params: Everything, path: Path) -> None:
-    for key in ("benchmarks", "baselines", "seeds"):
-        values = getattr(params, key)
+    lists = {key: getattr(params, key) for key in ("benchmarks", "baselines", "seeds")}
+    for key, values in (lists | {"studies": params.studies.all()}).items():
         twice = [value for value in values if values.count(value) > 1]
         if twice:
             raise InputError(f"{path}: {key}: {twice[0]!r} is listed twice")
@@ -81,10 +100,9 @@ def _lists(params: Everything, path: Path) -> None:
     for name in params.manifest:  # also those that wait for their turn
         read(f"manifest.{name}", _benchmark(name, "manifest", path).Options, path)
     for name in params.baselines:
-        if name not in (known := _baselines()):
-            raise InputError(
-                f"{path}: baselines: no file baselines/{name}.py; there are: {', '.join(known)}"
-            )
+        _member("baselines", name, path, "baselines")
+    for name in params.studies.all():
+        _member("studies", name, path, "studies")
 
 
 def _generated(params: Everything, path: Path) -> None:
@@ -146,6 +164,12 @@ def _frames(params: Everything, path: Path) -> None:
             f"{path}: train.frames: {asked} frames asked of a cache for {held} "
             f"(frames.counts); change the one or add {asked} to the other"
         )
+    rule, rules = params.frames.sampling, params.frames.rules
+    if rule not in rules:
+        raise InputError(
+            f"{path}: frames.sampling: {rule} frames asked of a cache for {', '.join(rules)} "
+            f"(frames.rules); change the one or add {rule} to the other"
+        )
 
 
 def _selection(params: Everything, path: Path) -> None:
@@ -166,16 +190,34 @@ def _selection(params: Everything, path: Path) -> None:
 
 
 def _recipes(params: Everything, path: Path) -> None:
-    methods = ["xpool", *_baselines()]
+    methods = ["xpool", *_members("baselines")]
     for name, recipes in params.recipes.items():
         if name not in methods:
             raise InputError(f"{path}: recipes.{name}: no such method; known: {', '.join(methods)}")
         for benchmark in recipes:
             _benchmark(benchmark, f"recipes.{name}", path)
-            recipe_for(_import_path(name), benchmark, path)
+            recipe_for(import_path(name), benchmark, path)
     for name in ("xpool", *params.baselines):
         for benchmark in params.benchmarks:
-            recipe_for(_import_path(name), benchmark, path)
+            recipe_for(import_path(name), benchmark, path)
+
+
+def _studies(params: Everything, path: Path) -> None:
+    """Check the blocks of all studies, also of those that wait for their turn."""
+    for name in params.ablations:
+        _member("studies", name, path, "ablations")
+    for name in dict.fromkeys([*params.studies.all(), *params.ablations]):
+        study, block = load_study(name, path)
+        key = f"{path}: ablations.{name}"
+        for benchmark in block.benchmarks:
+            _benchmark(benchmark, f"ablations.{name}.benchmarks", path)
+        listed = getattr(block, "methods", [])
+        for method in [name for name in listed if name != "xpool"]:
+            _member("baselines", method, path, f"ablations.{name}.methods")
+        if name not in params.studies.all():
+            continue
+        for problem in study.check(block, path):
+            raise InputError(f"{key}.{problem}")
 
 
 def _benchmark(name: str, key: str, path: Path) -> Benchmark:
@@ -185,18 +227,26 @@ def _benchmark(name: str, key: str, path: Path) -> Benchmark:
         raise InputError(f"{path}: {key}: {error}") from error
 
 
-def _import_path(name: str) -> str:
-    return "xpool.xpool" if name == "xpool" else f"baselines.{name}"
+def _members(folder: str) -> list[str]:
+    return sorted(path.stem for path in (TOP / folder).glob("[!_]*.py"))
 
 
-def _baselines() -> list[str]:
-    return sorted(path.stem for path in (TOP / "baselines").glob("[!_]*.py"))
+def _member(folder: str, name: str, path: Path, key: str) -> None:
+    if name not in (known := _members(folder)):
+        raise InputError(
+            f"{path}: {key}: no file {folder}/{name}.py; there are: {', '.join(known)}"
+        )
 
 
 def main() -> None:
-    """Check, and leave a mark that the first stages depend on."""
+    """Check, and leave a mark that the first stages depend on.
+
+    The folder of the studies is there from now on, as the page of all studies reads it even where
+    none is listed.
+    """
     argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0]).parse_args()
     check()
+    paths.studies(setting(), "").mkdir(parents=True, exist_ok=True)
     with replacing(CHECKED) as file:
         file.write("params.yaml is valid\n")
 

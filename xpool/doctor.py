@@ -13,7 +13,7 @@ from pathlib import Path
 
 from xpool import paths
 from xpool.command import run
-from xpool.params import load, setting
+from xpool.params import load, read, setting
 
 GIB = 2**30
 LEAST_DISK_GIB = 5
@@ -82,6 +82,35 @@ def _weights() -> str:
     return f"not there yet; `dvc repro weights` fills {Path(folder)}"
 
 
+def _studies() -> str:
+    from optuna import get_all_study_names
+
+    from xpool.storage import OptunaParams, address, is_missing, open_storage
+
+    params = read("optuna", OptunaParams)
+    if is_missing(params):
+        return f"{address(params)} not there yet; the first study makes it"
+    count = len(get_all_study_names(open_storage(params)))
+    return f"{count} in {address(params)}; `make dashboard` shows them"
+
+
+def _server() -> str:
+    debian = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    initdb = shutil.which("initdb") or (debian[-1] if debian else None)
+    if initdb is None:
+        return "no PostgreSQL server; only tests want one (Debian: apt-get install postgresql)"
+    return f"PostgreSQL in {Path(initdb).parent}, for tests"
+
+
+def _browser() -> str:
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    driver = shutil.which("chromedriver")
+    if not (chromium and driver):
+        install = "apt-get install chromium chromium-driver"
+        return f"no Chromium with its driver; only tests want it (Debian: {install})"
+    return f"{chromium} and {driver}, for tests"
+
+
 CHECKS: dict[str, Callable[[], str]] = {
     "python": _python,
     "packages": _packages,
@@ -91,6 +120,9 @@ CHECKS: dict[str, Callable[[], str]] = {
     "disk": _disk,
     "data": _data,
     "encoder": _weights,
+    "studies": _studies,
+    "database": _server,
+    "browser": _browser,
 }
 
 

@@ -79,14 +79,17 @@ def write_text_transformer(transformer: TextTransformer, path: Path) -> None:
         for number, layer in enumerate(transformer.layers)
         for name, value in layer.items()
     }
-    about = {"heads": str(transformer.heads), "activation": transformer.activation}
-    save_file({k: v.contiguous().cpu() for k, v in tensors.items()}, path, metadata=about)
+    about = json.dumps({"heads": transformer.heads, "activation": transformer.activation})
+    # one key: safetensors writes several in another order each time
+    save_file(
+        {k: v.contiguous().cpu() for k, v in tensors.items()}, path, metadata={"about": about}
+    )
 
 
 def read_text_transformer(path: Path) -> TextTransformer:
     """Read what :func:`write_text_transformer` wrote."""
     with safe_open(path, "pt") as file:
-        about = file.metadata()
+        about = json.loads(file.metadata()["about"])
     tensors = load_file(path)
     position = tensors.pop("position")
     layers: dict[int, dict[str, Tensor]] = {}
@@ -96,6 +99,6 @@ def read_text_transformer(path: Path) -> TextTransformer:
     return TextTransformer(
         position=position,
         layers=[layers[number] for number in sorted(layers)],
-        heads=int(about["heads"]),
+        heads=about["heads"],
         activation=about["activation"],
     )

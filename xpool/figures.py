@@ -28,7 +28,7 @@ _COLOURS = {
 }
 _OTHER_COLOURS = ("#56B4E9", "#000000", "#8C6D31", "#7F7F7F", "#6A3D9A")
 _RECALLS = ("R@1", "R@5", "R@10")
-_STYLE = {
+STYLE = {
     **sns.axes_style("whitegrid"),
     **sns.plotting_context("notebook", font_scale=0.85),
     "axes.grid.axis": "y",
@@ -63,7 +63,7 @@ def recalls(protocols: Sequence[Protocol], metrics: pd.DataFrame, means: pd.Data
         metrics: each seed's figures, as ``xpool.tables.read_metrics`` returns them.
         means: as ``xpool.tables.over_seeds`` returns them.
     """
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure, (axes,) = _panels(protocols, rows=1)
         methods = protocols[0].methods
         for panel, protocol in zip(axes, protocols, strict=True):
@@ -96,7 +96,7 @@ def curves(protocols: Sequence[Protocol], rows: pd.DataFrame) -> Figure:
         protocols: one column of panels each.
         rows: as ``xpool.tables.read_curves`` returns them.
     """
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure, axes = _panels(protocols, rows=2)
         methods = protocols[0].methods
         split = "test" if protocols[0].selection == "test_window" else "validation"
@@ -126,7 +126,7 @@ def curves(protocols: Sequence[Protocol], rows: pd.DataFrame) -> Figure:
 
 def save(figure: Figure, folder: Path, name: str) -> Path:
     """Write ``<name>.svg`` and ``<name>.png``, without dates; return the path of the latter."""
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         for suffix, metadata in (
             ("svg", {"Date": None, "Creator": None}),
             ("png", {"Software": None}),

@@ -32,9 +32,12 @@ class FramesParams(Section):
     """Section ``frames``."""
 
     counts: Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=1)]
-    """Frames a video that later steps can ask for; the cache holds the union."""
+    """Every number of frames a video that a run may ask for."""
+    rules: Annotated[list[Rule], Field(min_length=1)]
+    """Every rule that a run may ask for; the cache holds the union over counts x rules."""
     sampling: Rule
-    """``uniform`` (middle frame of each interval; official) or ``rand`` (a random one of it)."""
+    """The rule that runs use: ``uniform`` (middle frame of each interval; official) or ``rand`` (a
+    random one of it)."""
     seed: int
     """Of ``rand``."""
     short_side_px: Annotated[int, Field(ge=8)]
@@ -49,7 +52,7 @@ class FramesParams(Section):
 
     def about_pixels(self) -> dict[str, Any]:
         """Return the values on which the cache's content depends."""
-        return self.model_dump(exclude={"short_videos", "allowed_unreadable"})
+        return self.model_dump(exclude={"sampling", "short_videos", "allowed_unreadable"})
 
 
 def shard_name(shard: int) -> str:

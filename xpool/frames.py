@@ -5,7 +5,7 @@ Step 2. Reads the manifest and the videos it names; writes ``data/<setting>/fram
 - ``frames-000.bin``, ``frames-001.bin``, ...: uint8 RGB pixels, video after video, nothing between;
 - ``index.parquet``: where each video lies, its size, which frames of how many, a checksum;
 - ``quarantine.csv``: videos that could not be read, and why;
-- ``summary.json``: counts and params.
+- ``summary.json``: counts, and the params on which the pixels depend.
 
 A killed run continues where it was; the bytes are the same as those of an uninterrupted run. On 2
 cores about 1,000 to 3,000 video frames are decoded a second: the mini setting takes a minute,
@@ -259,7 +259,7 @@ def pack(
             partial(
                 cached_indices,
                 counts=params.counts,
-                rule=params.sampling,
+                rules=params.rules,
                 seed=params.seed,
                 video_id=video_id,
             ),
@@ -275,7 +275,7 @@ def pack(
                 packer.reject(video, str(result))
             else:
                 packer.add(video, result)
-    packer.finish({"params": params.model_dump()})
+    packer.finish({"params": params.about_pixels()})
     _check_share(packer, params.allowed_unreadable)
     return packer.cache
 

@@ -41,6 +41,16 @@ def embeddings(setting: str, benchmark: str) -> Path:
     return Path("data", setting, "embeddings", benchmark)
 
 
+def shots(setting: str, benchmark: str) -> Path:
+    """CSV table: the shot changes of each video."""
+    return Path("data", setting, "shots", f"{benchmark}.csv")
+
+
+def scenes(setting: str, scenes: int) -> Path:
+    """Folder of cached embeddings of generated videos with so many scenes."""
+    return Path("data", setting, "scenes", str(scenes))
+
+
 def training(setting: str, method: str, benchmark: str, seed: int) -> Path:
     """Folder of one run: checkpoint and curves."""
     return Path("results", setting, "train", method, benchmark, str(seed))
@@ -74,6 +84,16 @@ def tables(setting: str) -> Path:
 def attention(setting: str) -> Path:
     """Folder of the attention demo's film strips, and of the attention on described frames."""
     return Path("results", setting, "attention")
+
+
+def studies(setting: str, study: str) -> Path:
+    """Folder of a study's exported trials."""
+    return Path("results", setting, "studies", study)
+
+
+def ablations(setting: str) -> Path:
+    """Folder of the tables and figures of all studies."""
+    return Path("results", setting, "ablations")
 
 
 def report(setting: str, name: str) -> Path:

@@ -1,10 +1,11 @@
 """What a run is trained with: the shared budget, and each method's recipe per benchmark."""
 
 import inspect
+import math
 from pathlib import Path
-from typing import Any, Literal, get_type_hints
+from typing import Any, Literal, cast, get_type_hints
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 
 from xpool.command import InputError
 from xpool.interfaces import Pooling, load
@@ -28,12 +29,34 @@ class TrainParams(Section):
     """On every parameter, as in the official code."""
     max_grad_norm: float = Field(gt=0)
     max_logit_scale: float = Field(gt=0)
-    """The contrastive scale is clamped to this after each step (CLIP: 100)."""
+    """A learned contrastive scale is clamped to this after each step (CLIP: 100)."""
+    contrastive_temperature: Literal["encoder"] | float
+    """Divides the cosines in the contrastive loss, before the first step; its inverse is the
+    contrastive scale. ``encoder``: what the encoder comes with (CLIP: 0.01)."""
+    learn_contrastive_temperature: bool
+    """Whether training moves it, as in CLIP and in the official code; else it stays as it is."""
     evaluations_per_epoch: int = Field(ge=1)
     precision: Literal["auto", "fp32", "bf16"]
     """``auto``: bf16 autocast on CUDA, fp32 elsewhere."""
     workers: int = Field(ge=0)
     """Processes that prepare batches of frames; changes the speed, not the result."""
+
+    @field_validator("contrastive_temperature", mode="before")
+    @classmethod
+    def _within_the_clamp(cls, value: object, info: ValidationInfo) -> object:
+        """Refuse what is no temperature in one sentence, where a union's errors would be two."""
+        if value == "encoder":
+            return value
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not (number and 0 < cast(float, value) < math.inf):
+            raise ValueError("must be encoder, or a number above 0 (with a point, as in 0.01)")
+        largest = info.data.get("max_logit_scale")  # absent where it is wrong itself
+        if largest is not None and 1 / cast(float, value) > largest:
+            raise ValueError(
+                f"its inverse must be at most max_logit_scale ({largest:g}); raise the one or the "
+                "other"
+            )
+        return value
 
 
 class Recipe(Section):
@@ -53,6 +76,11 @@ def short_name(method: str) -> str:
     return method.rpartition(".")[2]
 
 
+def import_path(name: str) -> str:
+    """Return the import path of a method's short name, the inverse of :func:`short_name`."""
+    return "xpool.xpool" if name == "xpool" else f"baselines.{name}"
+
+
 def recipe_for(method: str, benchmark: str, path: Path = PARAMS_FILE) -> Recipe:
     """Read a cell's recipe and check the pooling's arguments against its constructor.
 
@@ -61,7 +89,15 @@ def recipe_for(method: str, benchmark: str, path: Path = PARAMS_FILE) -> Recipe:
             another type.
     """
     key = f"recipes.{short_name(method)}.{benchmark}"
-    recipe: Recipe = read(key, Recipe, path)
+    return checked(read(key, Recipe, path), method, key, path)
+
+
+def checked(recipe: Recipe, method: str, key: str, path: Path = PARAMS_FILE) -> Recipe:
+    """Return a recipe whose ``pooling`` holds what the method's constructor takes.
+
+    Raises:
+        InputError: see :func:`recipe_for`; ``key`` and ``path`` say where the recipe stands.
+    """
     known = _arguments(method)
     types = get_type_hints(load(method, "METHOD").__init__)
     for name, value in recipe.pooling.items():

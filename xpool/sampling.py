@@ -4,6 +4,7 @@ The same rules serve the pixels of the frame cache and the cached frame embeddin
 """
 
 from collections.abc import Iterable
+from itertools import product
 from typing import Literal
 
 import numpy as np
@@ -51,20 +52,31 @@ def frame_indices(
 
 
 def cached_indices(
-    video_frames: int, counts: Iterable[int], rule: Rule, seed: int, video_id: str
+    video_frames: int, counts: Iterable[int], rules: Iterable[Rule], seed: int, video_id: str
 ) -> NDArray[np.int64]:
-    """Return the union of :func:`frame_indices` over several counts, increasing."""
-    parts = [frame_indices(video_frames, count, rule, seed, video_id) for count in counts]
+    """Return the union of :func:`frame_indices` over every count by every rule, increasing.
+
+    What is shared is stored once. ``uniform`` nests where a count is an odd multiple of another and
+    divides the video's length: an interval cut into an odd number has a middle piece, and that
+    piece's middle frame is its own (4 of 120 frames are among the 12 of 120, but 6 are not). All
+    else meets by chance: other counts, other lengths, and ``rand``, which draws anew for each
+    count. A video no longer than the largest count is stored whole.
+    """
+    pairs = product(counts, rules)
+    parts = [frame_indices(video_frames, count, rule, seed, video_id) for count, rule in pairs]
     return np.unique(np.concatenate(parts))
 
 
-def select(stored: ArrayLike, wanted: ArrayLike, *, count: int, video_id: str) -> NDArray[np.int64]:
+def select(
+    stored: ArrayLike, wanted: ArrayLike, *, count: int, rule: Rule, video_id: str
+) -> NDArray[np.int64]:
     """Return the position of each wanted frame among the stored ones.
 
     Args:
         stored: indices of the frames that are stored, increasing.
         wanted: indices of the frames to find.
         count: for the message: how many frames were asked for.
+        rule: for the message: by which rule.
         video_id: for the message.
 
     Raises:
@@ -74,10 +86,10 @@ def select(stored: ArrayLike, wanted: ArrayLike, *, count: int, video_id: str) -
     absent = want[~np.isin(want, have)]
     if absent.size:
         raise InputError(
-            f"params.yaml: frames.counts: {count} frames of {video_id} cannot be read from the "
-            f"cache: frame {absent[0]} is not among the {have.size} it holds (a count that is not "
-            f"listed works only where all its frames are also frames of listed counts); add "
-            f"{count} to frames.counts and run the frames step again"
+            f"params.yaml: frames.counts: {count} {rule} frames of {video_id} cannot be read from "
+            f"the cache: frame {absent[0]} is not among the {have.size} it holds (what is not "
+            f"listed works only where all its frames are also frames of what is); add {count} to "
+            f"frames.counts and {rule} to frames.rules, and run the frames step again"
         )
     return np.searchsorted(have, want).astype(np.int64)
 
@@ -128,4 +140,5 @@ def positions_for(
         InputError: a frame is not stored.
     """
     wanted = frame_indices(video_frames, count, rule, seed, video_id)
-    return padded(select(stored, wanted, count=count, video_id=video_id), count, short_videos)
+    positions = select(stored, wanted, count=count, rule=rule, video_id=video_id)
+    return padded(positions, count, short_videos)

@@ -338,6 +338,8 @@ def main() -> None:
             raise InputError(f"{path}: not found; run 'dvc repro' to make it")
     print((folder / "summary.md").read_text(encoding="utf-8"))
     print(f"tables:  {folder}/{{{','.join(names)}}}.{{{','.join(FORMATS)}}}")
+    if (studies := paths.ablations(here)).is_dir():
+        print(f"studies: {studies}/")
     print(f"reports: {', '.join(map(str, sorted(report.parent.glob('*.html'))))}")
 
 

@@ -244,7 +244,12 @@ def draw_scenes(n: int, rng: np.random.Generator) -> list[Scene]:
 
 
 def frames_of(
-    scene: Scene, n_frames: int, height: int, width: int, rng: np.random.Generator
+    scene: Scene,
+    n_frames: int,
+    height: int,
+    width: int,
+    rng: np.random.Generator,
+    kept: NDArray[np.int64] | None = None,
 ) -> NDArray[np.uint8]:
     """Draw the frames of one scene, in which the motion runs once from start to end.
 
@@ -252,10 +257,19 @@ def frames_of(
     Position, size, brightness, hue of the object, phase of the texture and a slight grain are drawn
     anew at each call, and hold for all its frames.
 
+    Args:
+        scene: what to draw.
+        n_frames: length of the scene.
+        height: of a frame, in pixels.
+        width: of a frame, in pixels.
+        rng: see above.
+        kept: ``(frame,)`` draw only these of its frames; None: all. They look the same either way.
+
     Returns:
         ``(frame, height, width, channel)`` uint8 RGB.
     """
-    return _draw(scene, np.linspace(0, 1, n_frames), height, width, rng)
+    moments = np.linspace(0, 1, n_frames)
+    return _draw(scene, moments if kept is None else moments[kept], height, width, rng)
 
 
 def still(scene: Scene, size_px: int, rng: np.random.Generator) -> NDArray[np.uint8]:

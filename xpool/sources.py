@@ -1,7 +1,12 @@
-"""Which of the project's files a module needs: the closure of its imports, read from the source."""
+"""Which of the project's files a module needs: the closure of its imports, read from the source.
+
+A study's trials are named by the code that makes them, so that no trial of other code is taken for
+one of this; ``tests/test_pipeline.py`` compares the same closure with the deps of ``dvc.yaml``.
+"""
 
 import ast
 import json
+from functools import cache
 from pathlib import Path
 
 TOP = Path(__file__).resolve().parent.parent
@@ -20,12 +25,18 @@ def path_of(module: str) -> Path | None:
 
 
 def imported(path: Path) -> set[str]:
-    """Our modules that a file names in its imports, at any depth of its code."""
+    """Our modules that a file (or a notebook) names in its imports, at any depth of its code."""
     text = (TOP / path).read_text(encoding="utf-8")
     if path.suffix == ".ipynb":
         cells = [c for c in json.loads(text)["cells"] if c["cell_type"] == "code"]
         lines = [line for c in cells for line in "".join(c["source"]).splitlines()]
         text = "\n".join(line for line in lines if not line.startswith("%"))
+    return {name for name in _named(text) if path_of(name)}
+
+
+@cache  # by the text: many closures share most of their files
+def _named(text: str) -> frozenset[str]:
+    """Modules, and what may be modules, that a source text names in its imports."""
     names = set()
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Import):
@@ -33,15 +44,14 @@ def imported(path: Path) -> set[str]:
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             names.add(node.module)
             names |= {f"{node.module}.{alias.name}" for alias in node.names}
-    return {name for name in names if path_of(name)}
+    return frozenset(names)
 
 
 def closure(*modules: str) -> set[str]:
     """Files that the modules need, themselves included; package docstrings left out."""
     waiting, seen = list(modules), set()
     while waiting:
-        module = waiting.pop()
-        path = path_of(module)
+        path = path_of(waiting.pop())
         if path is None or path.as_posix() in seen:
             continue
         seen.add(path.as_posix())

@@ -1,0 +1,139 @@
+"""How many frames does each method need, sampled how, and at what cost?
+
+Quality (R@1) against cost (time to encode a gallery video's frames and to score it), with the
+Pareto front; and X-Pool's attention temperature against the number of frames, since a softmax over
+more frames is flatter. All counts are read from one cache: a sweep decodes and embeds nothing.
+"""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+
+from xpool.experiment import Block, Experiment, Outcome, Point, Study, choice, grid, scale
+from xpool.frame_cache import FramesParams
+from xpool.params import Section, read
+from xpool.recipes import import_path
+from xpool.sampling import Rule
+from xpool.trial import Lab, decided_by, gallery_cost_ms
+
+Counts = Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=1)]
+
+
+class Surface(Section):
+    """X-Pool over attention temperature and frames."""
+
+    attention_temperature: Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=1)]
+    frames: Counts
+
+
+class FrameCountBlock(Block):
+    """``ablations.frame_count``."""
+
+    methods: Annotated[list[str], Field(min_length=1)]
+    frames: Counts
+    sampling: Annotated[list[Rule], Field(min_length=1)]
+    surface: Surface
+
+
+class FrameCount(Study):
+    """Frames × sampling rule × method, and temperature × frames."""
+
+    name = "frame_count"
+    question = "How many frames does each method need, sampled how, and at what cost?"
+    reading = (
+        "`cost_ms` is the time of one gallery video: encode its frames, and score it against all "
+        "texts of the split. It is measured, so it differs from machine to machine and a little "
+        "from run to run; R@1 does not. The paper has 12 frames."
+    )
+    block = FrameCountBlock
+
+    def experiments(self, block: FrameCountBlock, benchmark: str) -> Iterator[Experiment]:
+        """Yield the comparison of the methods, and X-Pool's surface."""
+        paths = {method: import_path(method) for method in block.methods}
+
+        def compare(point: Point, lab: Lab) -> Outcome:
+            changes = {"train.frames": point["frames"], "frames.sampling": point["sampling"]}
+            seed = int(point["seed"])
+            method = paths[str(point["method"])]
+            trained = lab.train(benchmark, method, seed, block.epochs, changes)
+            outcome = lab.outcome(trained, keep=seed == block.seeds[0])
+            cost = {"cost_ms": gallery_cost_ms(trained, lab)}
+            return Outcome(figures=outcome.figures | cost, artifacts=outcome.artifacts)
+
+        yield Experiment(
+            study=self.name,
+            benchmark=benchmark,
+            part="methods",
+            space={
+                "method": choice(*block.methods),
+                "frames": scale(block.frames, log=True),
+                "sampling": choice("uniform", "rand"),
+                "seed": scale(block.seeds),
+            },
+            cells=grid(
+                {
+                    "method": block.methods,
+                    "frames": block.frames,
+                    "sampling": block.sampling,
+                    "seed": block.seeds,
+                }
+            ),
+            objectives={"R@1": "maximize", "cost_ms": "minimize"},
+            run=compare,
+            modules=tuple(paths.values()),
+            depends=(block.methods, *decided_by(benchmark, list(paths.values()), block.epochs)),
+        )
+
+        def surface(point: Point, lab: Lab) -> Outcome:
+            changes = {
+                "train.frames": point["frames"],
+                "recipe.pooling.temperature": point["attention_temperature"],
+            }
+            seed = int(point["seed"])
+            trained = lab.train(benchmark, "xpool.xpool", seed, block.epochs, changes)
+            return lab.outcome(trained, keep=False)
+
+        yield Experiment(
+            study=self.name,
+            benchmark=benchmark,
+            part="surface",
+            space={
+                "attention_temperature": scale(block.surface.attention_temperature, log=True),
+                "frames": scale(block.surface.frames, log=True),
+                "seed": scale(block.seeds),
+            },
+            cells=grid(
+                {
+                    "attention_temperature": block.surface.attention_temperature,
+                    "frames": block.surface.frames,
+                    "seed": block.seeds,
+                }
+            ),
+            objectives={"R@1": "maximize"},
+            run=surface,
+            fixed={"method": "xpool"},
+            modules=("xpool.xpool",),
+            depends=decided_by(benchmark, ["xpool.xpool"], block.epochs),
+        )
+
+    def check(self, block: FrameCountBlock, path: Path) -> Iterable[str]:
+        """Name what the frame cache does not hold."""
+        frames = read("frames", FramesParams, path)
+        for key, counts in (("frames", block.frames), ("surface.frames", block.surface.frames)):
+            for count in counts:
+                if count not in frames.counts:
+                    yield (
+                        f"{key}: {count} frames asked of a cache for {frames.counts} "
+                        f"(frames.counts); change the one or add {count} to the other"
+                    )
+        for rule in block.sampling:
+            if rule not in frames.rules:
+                yield (
+                    f"sampling: {rule} asked of a cache for {', '.join(frames.rules)} "
+                    f"(frames.rules); change the one or add {rule} to the other"
+                )
+
+
+STUDY = FrameCount()

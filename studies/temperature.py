@@ -1,0 +1,105 @@
+"""How does retrieval depend on the two temperatures of a text-conditioned pooling?
+
+*Attention temperature*: the softmax over frames. X-Pool's divisor beside 1/sqrt(d) (1 = the paper),
+and that of attention pooling (0.01 in the official code). Towards 0 the best frame is taken,
+towards infinity the mean of all. *Contrastive temperature*: that of the loss (CLIP's logit scale is
+its inverse), learnt or fixed. A full grid, so that each alone is a row or a column of it.
+"""
+
+from collections.abc import Iterator
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from xpool.experiment import Block, Experiment, Outcome, Point, Scalar, Study, choice, grid, scale
+from xpool.params import Section
+from xpool.recipes import import_path
+from xpool.trial import Lab, decided_by
+
+Temperatures = Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=1)]
+PLACES = {
+    "attention_temperature": "recipe.pooling.temperature",
+    "contrastive_temperature": "train.contrastive_temperature",
+    "learnt": "train.learn_contrastive_temperature",
+}
+"""Where each factor stands in params.yaml."""
+LIMITS: dict[str, dict[str, Scalar]] = {"mean_pool": {}, "top_k": {"recipe.pooling.k": 1}}
+"""Where an infinite attention temperature leads, and one of 0: methods that have none."""
+
+
+class AttentionTemperatures(Section):
+    """The values of each method; their scales differ."""
+
+    xpool: Temperatures
+    attention: Temperatures
+
+
+class TemperatureBlock(Block):
+    """``ablations.temperature``."""
+
+    attention_temperature: AttentionTemperatures
+    contrastive_temperature: Temperatures
+    """With the first of them, learnt, the attention temperature is shown alone."""
+    learnt: Annotated[list[bool], Field(min_length=1)]
+
+
+class Temperature(Study):
+    """Full grid of attention temperature, contrastive temperature and whether that is learnt."""
+
+    name = "temperature"
+    question = (
+        "How does R@1 depend on the temperature of the softmax over frames, and on that of the "
+        "contrastive loss?"
+    )
+    reading = (
+        "An attention temperature towards 0 takes the frame that fits the text best, one towards "
+        "infinity the mean of all frames: the parts `top_k` and `mean_pool` are those limits, "
+        "trained. X-Pool's paper has 1."
+    )
+    block = TemperatureBlock
+
+    def experiments(self, block: TemperatureBlock, benchmark: str) -> Iterator[Experiment]:
+        """Yield a grid for each method with an attention temperature, and for the two limits."""
+        shared: dict[str, list[Any]] = {
+            "contrastive_temperature": block.contrastive_temperature,
+            "learnt": block.learnt,
+            "seed": block.seeds,
+        }
+        for method, temperatures in block.attention_temperature:
+            factors = {"attention_temperature": temperatures} | shared
+            yield self._experiment(block, benchmark, method, factors)
+        for method in LIMITS:
+            yield self._experiment(block, benchmark, method, shared)
+
+    def _experiment(
+        self, block: TemperatureBlock, benchmark: str, method: str, factors: dict[str, list[Any]]
+    ) -> Experiment:
+        path = import_path(method)
+        scales = {
+            name: scale(values, log=True)
+            for name, values in factors.items()
+            if name.endswith("_temperature")
+        }
+
+        def run(point: Point, lab: Lab) -> Outcome:
+            changes = {place: point[name] for name, place in PLACES.items() if name in point}
+            changes |= LIMITS.get(method, {})
+            seed = int(point["seed"])
+            trained = lab.train(benchmark, path, seed, block.epochs, changes)
+            return lab.outcome(trained, keep=seed == block.seeds[0])
+
+        return Experiment(
+            study=self.name,
+            benchmark=benchmark,
+            part=method,
+            space=scales | {"learnt": choice(True, False), "seed": scale(block.seeds)},
+            cells=grid(factors),
+            objectives={"R@1": "maximize"},
+            run=run,
+            fixed={"method": method},
+            modules=(path,),
+            depends=decided_by(benchmark, [path], block.epochs),
+        )
+
+
+STUDY = Temperature()

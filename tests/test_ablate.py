@@ -1,0 +1,359 @@
+"""Studies as users run them: many processes, killed and continued; nothing twice, nothing lost.
+
+Oracle: the log that the trials of ``fake_study`` write themselves, and what Optuna's storage holds.
+"""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from contextlib import chdir
+from pathlib import Path
+
+import optuna
+import pandas as pd
+import pytest
+import yaml
+from optuna.trial import TrialState
+from projects import TOP, Project
+
+from xpool import ablate, queue
+from xpool.command import InputError
+from xpool.experiment import Experiment, Outcome, choice, grid, scale
+from xpool.storage import OptunaParams, claim_lock, open_storage
+
+pytest_plugins = ["postgres"]
+VALUES = 8
+WAIT_S = 240  # four processes start slowly on a busy machine
+
+
+class FakeProject(Project):
+    """A copy of the project with the fake study: a file and a block, and nothing else."""
+
+    def __init__(self, folder, **optuna_params):
+        super().__init__(folder)
+        shutil.copy(Path(__file__).parent / "fake_study.py", folder / "studies" / "fake.py")
+        known = {"storage": "sqlite:///.optuna/studies.db", "workers": 2, "retries": 1}
+        known["heartbeat_s"] = 60
+        block = {"benchmarks": ["msvd"], "seeds": [0], "epochs": 1, "offset": 0.5}
+        path = folder / "params.yaml"
+        params = yaml.safe_load(path.read_text())
+        params["optuna"] = known | optuna_params
+        params["ablations"]["fake"] = block | {"values": list(range(VALUES))}
+        path.write_text(yaml.safe_dump(params, sort_keys=False))
+        self.processes = []
+
+    def start(self, step):
+        """Start ``python -m xpool.<step> --study fake``; its output goes to a file."""
+        log = self.folder / f"{step}-{len(self.processes)}.out"
+        with log.open("w") as output:
+            process = subprocess.Popen(
+                [sys.executable, "-m", f"xpool.{step}", "--study", "fake"], cwd=self.folder,
+                env=self.environment | {"OMP_NUM_THREADS": "1"}, stdout=output,
+                stderr=subprocess.STDOUT, start_new_session=True,
+            )  # fmt: skip
+        process.log = log
+        self.processes.append(process)
+        return process
+
+    def ablate(self, status=0):
+        """Run the stage's command to its end; return what it printed."""
+        process = self.start("ablate")
+        assert process.wait(timeout=WAIT_S) == status, process.log.read_text()[-6000:]
+        return process.log.read_text()
+
+    def said(self):
+        """Words of each line of the trials' log: start or end, value, process."""
+        log = self.folder / "log.txt"
+        return [line.split() for line in log.read_text().splitlines()] if log.exists() else []
+
+    def ended(self):
+        """How often each value came to its end."""
+        return Counter(int(value) for word, value, _ in self.said() if word == "end")
+
+    def started(self):
+        """How often each value was begun."""
+        return Counter(int(value) for word, value, _ in self.said() if word == "start")
+
+    def table(self):
+        """The stage's table, as bytes and as a frame."""
+        path = self.folder / "results/mini/studies/fake/trials.csv"
+        return path.read_bytes(), pd.read_csv(path)
+
+    def trials(self):
+        """All trials of all experiments in the storage."""
+        params = yaml.safe_load((self.folder / "params.yaml").read_text())["optuna"]
+        with chdir(self.folder):
+            storage = open_storage(OptunaParams(**params))
+            names = optuna.get_all_study_names(storage)
+            studies = [optuna.load_study(study_name=name, storage=storage) for name in names]
+            return [trial for study in studies for trial in study.get_trials()]
+
+    def until(self, seen):
+        """Wait for something; all that was started must go on meanwhile."""
+        deadline = time.monotonic() + WAIT_S
+        while not (found := seen()):
+            for process in self.processes:
+                assert not process.poll(), process.log.read_text()[-6000:]
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        return found
+
+    def kill_all(self):
+        for process in self.processes:
+            process.kill()
+            process.wait()
+
+
+@pytest.fixture
+def make(tmp_path):
+    """Return what makes a project, and end all of its processes."""
+    made = []
+
+    def project(**optuna_params):
+        made.append(FakeProject(tmp_path / "project", **optuna_params))
+        return made[-1]
+
+    yield project
+    for project in made:
+        project.kill_all()
+
+
+def expected_cells(values=VALUES):
+    return {first + value for first in (0, 1000) for value in range(values)}
+
+
+def assert_each_cell_once(project, cells, failed):
+    """Each planned trial is complete once, ended once, and just so many attempts failed."""
+    trials = project.trials()
+    complete = Counter(t.params["value"] for t in trials if t.state == TrialState.COMPLETE)
+    assert complete == dict.fromkeys(cells, 1)
+    assert project.ended() == dict.fromkeys(cells, 1)
+    others = [trial for trial in trials if trial.state != TrialState.COMPLETE]
+    assert [trial.state for trial in others] == [TrialState.FAIL] * failed
+    return others
+
+
+@pytest.mark.slow
+def test_four_workers_on_one_server_and_one_of_them_killed(make, postgres_url):
+    """No trial is completed twice and none is lost; the planned number holds in all."""
+    project = make(storage=postgres_url, workers=0)
+    (project.folder / "hold").touch()
+    driver = project.start("ablate")
+    project.until(lambda: "make study-worker STUDY=fake" in driver.log.read_text())
+    workers = [project.start("study_worker") for _ in range(4)]
+
+    def all_in_mid_trial():
+        return len({process for _, _, process in project.said()}) == 4
+
+    project.until(all_in_mid_trial)
+    killed = workers.pop(1)
+    (lost,) = [int(value) for _, value, process in project.said() if int(process) == killed.pid]
+    killed.send_signal(signal.SIGKILL)
+    killed.wait()
+    project.processes.remove(killed)
+    (project.folder / "hold").unlink()
+    for process in (driver, *workers):
+        assert process.wait(timeout=WAIT_S) == 0, process.log.read_text()[-6000:]
+    (failed,) = assert_each_cell_once(project, expected_cells(), failed=1)
+    assert failed.params["value"] == lost
+    assert failed.user_attrs[queue.ERROR] == "its worker was killed"
+    assert project.started() == dict.fromkeys(expected_cells(), 1) | {lost: 2}
+    ran = [line for w in workers for line in w.log.read_text().splitlines() if "ran " in line]
+    assert len(ran) == 3
+    _, table = project.table()
+    assert sorted(table["value"]) == sorted(expected_cells())
+    assert set(table["state"]) == {"complete"}
+
+
+@pytest.mark.slow
+def test_a_study_is_killed_continued_failed_mended_grown_and_repeated(make):
+    """One life of a study on an SQLite file, in the order in which a user meets these."""
+    project = make()
+    (project.folder / "hold-1002").touch()
+    (project.folder / "fail-1").touch()
+    driver = project.start("ablate")
+    project.until(lambda: len(project.ended()) >= VALUES and project.started()[1002])
+    driver.send_signal(signal.SIGKILL)
+    driver.wait()
+    project.processes.clear()
+    deadline = time.monotonic() + WAIT_S
+    while project._orphans():
+        assert time.monotonic() < deadline, "workers went on without their stage"
+        time.sleep(0.05)
+    done = set(project.ended())
+    assert not (project.folder / "results/mini/studies/fake").exists()
+
+    (project.folder / "hold-1002").unlink()
+    output = project.ablate(status=2)
+    (error,) = [line for line in output.splitlines() if line.startswith("error: ")]
+    assert '"value": 1}' in error
+    assert "failed: ValueError: bad value 1; mend it and run the same command again" in error
+    assert project.ended() == dict.fromkeys(expected_cells() - {1}, 1), "the others are kept"
+    assert all(project.started()[value] == 1 for value in done), "a finished trial was repeated"
+    attempts = [t for t in project.trials() if t.params["value"] == 1]
+    assert len(attempts) == project.started()[1]
+    assert attempts[-1].user_attrs[queue.RETRIES] == 0
+    assert "16 trials planned" in output
+    assert not (project.folder / "results/mini/studies/fake").exists()
+
+    (project.folder / "fail-1").unlink()
+    project.change(ablations__fake__values=list(range(VALUES + 1)), optuna__workers=1)
+    assert f"{2 * VALUES + 2} trials planned, {2 * VALUES - 1} of them" in project.ablate()
+    states = [trial.state for trial in project.trials()]
+    cells = expected_cells(VALUES + 1)
+    assert_each_cell_once(project, cells, failed=states.count(TrialState.FAIL))
+    assert not list((project.folder / ".work/trials").glob("fake*")), "work folders are removed"
+
+    before, table = project.table()
+    names = ["study", "benchmark", "part", "state", "method", "value", "learnt", "R@1", "a", "z"]
+    assert list(table.columns) == names
+    assert list(table["value"]) == sorted(cells), "as planned"
+    assert list(table["R@1"]) == [value + 0.5 for value in table["value"]]
+    said = project.said()
+    assert f"{2 * VALUES + 2} of them already done" in project.ablate()
+    assert project.said() == said, "a finished study ran a trial again"
+    assert project.table()[0] == before
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """An empty project in this process, and its storage."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("XPOOL_STORAGE", raising=False)
+    shutil.copy(TOP / "params.yaml", ".")
+    params = OptunaParams(
+        storage="sqlite:///.optuna/studies.db", workers=1, heartbeat_s=60, retries=0
+    )
+    open_storage(params)
+    return params
+
+
+def experiment(**changes):
+    known = {
+        "study": "fake",
+        "benchmark": "msvd",
+        "part": "one",
+        "space": {"b": scale([1, 2]), "a": choice(True, False)},
+        "cells": grid({"a": [True, False], "b": [1, 2]}),
+        "objectives": {"R@1": "maximize"},
+        "run": lambda point, lab: Outcome(figures={}),
+        "fixed": {"method": "one"},
+    }
+    return Experiment(**known | changes)
+
+
+def planned(an_experiment, params):
+    study = queue.open_study(an_experiment, open_storage(params))
+    queue.plan(an_experiment, study, 0, claim_lock(params))
+    return study
+
+
+def finish(an_experiment, study, params, figures):
+    """Claim the next trial and complete it."""
+    lock = claim_lock(params)
+    trial = queue.claim(an_experiment, study, lock)
+    queue.suggested(trial, an_experiment.space)
+    for name, value in figures.items():
+        trial.set_user_attr(name, value)
+    queue.complete(study, trial, [figures["R@1"]], lock)
+
+
+def test_rows_have_the_same_columns_in_whatever_order_the_storage_has_them(here):
+    """Property: objectives come first, then the other figures by name; factors as the space."""
+    grids = experiment()
+    study = planned(grids, here)
+    for figures in (
+        {"MnR": 2.0, "R@1": 30.0, "curve": [1], "seconds": 3.5, "made with": {"commit": "x"}},
+        {"R@1": 31.0, "MnR": 1.5},
+    ) * 2:
+        finish(grids, study, here, figures)
+    rows = ablate.rows_of(grids, study)
+    names = ["study", "benchmark", "part", "state", "method", "b", "a", "R@1", "MnR"]
+    assert [list(row) for row in rows] == [names] * 4
+    assert [(row["a"], row["b"]) for row in rows] == [
+        (True, 1), (True, 2), (False, 1), (False, 2),
+    ]  # fmt: skip
+
+
+def test_a_grid_with_a_failed_trial_makes_no_table(here):
+    grids = experiment()
+    study = planned(grids, here)
+    lock = claim_lock(here)
+    queue.fail(study, queue.claim(grids, study, lock), "KeyError: 'R@1'", lock)
+    for _ in range(3):
+        finish(grids, study, here, {"R@1": 1.0})
+    with pytest.raises(InputError, match=r"trial 0 \(.*\"a\": true.*\) failed: KeyError: 'R@1'"):
+        ablate.rows_of(grids, study)
+
+
+def test_a_search_tells_of_pruned_and_failed_tries(here):
+    search = experiment(cells=({},) * 3, startup_trials=1)
+    study = planned(search, here)
+    lock = claim_lock(here)
+    finish(search, study, here, {"R@1": 1.0})
+    trial = queue.claim(search, study, lock)
+    queue.suggested(trial, search.space)
+    queue.prune(study, trial, lock)
+    queue.fail(study, queue.claim(search, study, lock), "ValueError", lock)
+    rows = ablate.rows_of(search, study)
+    assert [row["state"] for row in rows] == ["complete", "pruned", "failed"]
+    assert {"a", "b"} <= set(rows[1])
+
+
+class Ending:
+    """A study that could be run, for what is tested before or after."""
+
+    def __init__(self, monkeypatch, params, code):
+        self.grids = experiment()
+        self.starts = []
+        monkeypatch.setattr(ablate, "_worker", self.worker)
+        monkeypatch.setattr("xpool.experiment.experiments_of", lambda name: [self.grids])
+        self.code = code
+        self.planned = [(self.grids, planned(self.grids, params))]
+
+    def worker(self, name, place):
+        self.starts.append(place)
+        return subprocess.Popen([sys.executable, "-S", "-c", self.code])
+
+
+def test_a_worker_that_cannot_go_on_ends_the_stage_at_once(here, monkeypatch):
+    ending = Ending(monkeypatch, here, "raise SystemExit(2)")
+    with pytest.raises(InputError, match=r"fake: a worker cannot go on \(above\)"):
+        ablate.wait("fake", ending.planned, here)
+    assert ending.starts == [0]
+
+
+def test_workers_that_are_lost_again_and_again_end_the_stage(here, monkeypatch):
+    monkeypatch.setattr(ablate.time, "sleep", lambda seconds: os.sched_yield())
+    ending = Ending(monkeypatch, here, "import os; os.kill(os.getpid(), 9)")
+    with pytest.raises(InputError, match="fake: 11 workers ended with an error"):
+        ablate.wait("fake", ending.planned, here)
+    assert len(ending.starts) == 11
+
+
+def test_params_that_change_meanwhile_end_the_stage(here, monkeypatch):
+    """DVC would record the new params beside a table of the old ones."""
+    ending = Ending(monkeypatch, here, "import time; time.sleep(300)")
+
+    def edited(seconds):
+        ending.grids = experiment(depends=("other params",))
+        Path("params.yaml").write_text(Path("params.yaml").read_text() + "\n")
+
+    monkeypatch.setattr(ablate.time, "sleep", edited)
+    with pytest.raises(InputError, match="params.yaml, code or data were changed while fake ran"):
+        ablate.wait("fake", ending.planned, here)
+
+
+def test_each_worker_gets_the_next_gpu(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
+    seen = []
+    monkeypatch.setattr(
+        ablate.subprocess, "Popen", lambda command, env: seen.append(env["CUDA_VISIBLE_DEVICES"])
+    )
+    for place in range(3):
+        ablate._worker("fake", place)
+    assert seen == ["2", "5", "2"]

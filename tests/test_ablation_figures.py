@@ -1,0 +1,101 @@
+"""Figures of studies: what is drawn is what was given, and twice the same bytes."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from made_results import PARAMS
+from made_studies import write_studies
+from matplotlib.colors import to_hex
+from PIL import Image
+
+from xpool import ablation_figures as draw
+from xpool import ablations, figures
+from xpool.protocol import read_protocols
+
+
+@pytest.fixture
+def protocol(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_studies(PARAMS)
+    return read_protocols()[0]
+
+
+@pytest.fixture
+def curves(protocol):
+    scenes = ablations.read_trials("scene_diversity")
+    scenes = scenes[scenes["part"] == "scenes"]
+    return ablations.curve(scenes, "scenes", ["method"])
+
+
+def test_lines_and_bands_are_the_means_and_intervals_that_were_given(protocol, curves):
+    figure = draw.curves(
+        {"A": curves}, "scenes", "T", protocol, xlabel="scenes", marked=(2, "here")
+    )
+    (axis,) = [a for a in figure.axes if a.axison]
+    drawn = {
+        to_hex(line.get_color()): line.get_ydata()
+        for line in axis.lines
+        if len(line.get_xdata()) == 3
+    }
+    for method, of_method in curves.groupby("method"):
+        assert np.allclose(drawn[figures.colours([method])[method].lower()], of_method["mean"])
+    assert len(axis.collections) == 3, "a band each"
+    tops = [band.get_paths()[0].vertices[:, 1].max() for band in axis.collections]
+    assert np.allclose(sorted(tops), sorted(curves.groupby("method")["high"].max()))
+    assert "SYNTHETIC" in figure.get_suptitle()
+    assert [text.get_text() for text in axis.texts] == ["here"]
+
+
+def test_limits_are_level_lines_of_their_own_panel(protocol, curves):
+    limits = pd.DataFrame({"panel": ["A", "B"], "label": ["mean", "best"], "mean": [11.0, 22.0]})
+    figure = draw.curves(
+        {"A": curves, "B": curves}, "scenes", "T", protocol, xlabel="s", log=True, limits=limits
+    )
+    for axis, level in zip(figure.axes, (11.0, 22.0), strict=False):
+        lines = [line for line in axis.lines if set(line.get_ydata()) == {level}]
+        assert len(lines) == 1
+        assert axis.get_xscale() == "log"
+
+
+def test_a_surface_shows_each_mean_in_its_cell(protocol):
+    counts = ablations.read_trials("frame_count")
+    means = ablations.curve(
+        counts[counts["part"] == "surface"], "frames", ["benchmark", "attention_temperature"]
+    )
+    here = means[means["benchmark"] == "msvd"]
+    figure = draw.surfaces(
+        {"MSVD": here}, "frames", "attention_temperature", "T", protocol, xlabel="x", ylabel="y"
+    )
+    (axis,) = [a for a in figure.axes if a.axison]
+    printed = [text.get_text() for text in axis.texts]
+    grid = here.pivot_table(index="attention_temperature", columns="frames", values="mean")
+    assert printed == [f"{value:.0f}" for value in grid.to_numpy().ravel()]
+
+
+def test_a_front_names_its_frame_counts(protocol):
+    counts = ablations.read_trials("frame_count")
+    points = ablations.pareto(counts[counts["part"] == "methods"])
+    here = points[points["benchmark"] == "msrvtt"]
+    figure = draw.fronts({"MSR-VTT": here}, "T", protocol)
+    (axis,) = [a for a in figure.axes if a.axison]
+    front = here[here["front"]].sort_values("cost_ms")
+    assert [text.get_text() for text in axis.texts] == [str(n) for n in front["frames"]]
+    assert sum(len(c.get_offsets()) for c in axis.collections) == len(here)
+
+
+def test_the_same_figures_give_the_same_bytes_and_a_readable_size(protocol, curves, tmp_path):
+    importances = ablations.read_importances("temperature")
+    importances = importances[importances["part"] == "xpool"]
+    for name, make in {
+        "curves": lambda: draw.curves({"A": curves}, "scenes", "T", protocol, xlabel="s"),
+        "bars": lambda: draw.bars(
+            {"A": importances[importances["part"] == "xpool"]}, "T", protocol
+        ),
+    }.items():
+        first = figures.save(make(), tmp_path, name)
+        before = first.read_bytes(), first.with_suffix(".svg").read_bytes()
+        again = figures.save(make(), tmp_path, name)
+        assert (again.read_bytes(), again.with_suffix(".svg").read_bytes()) == before
+        width, height = Image.open(first).size
+        assert width > 900
+        assert height > 300

@@ -1,0 +1,158 @@
+"""A cell's model as it starts, in both regimes: its contrastive temperature, and whose it is."""
+
+import math
+
+import accelerate
+import pytest
+import torch
+import worlds
+from safetensors.torch import load_file
+from test_train import FRAMES, cell
+
+from xpool import paths
+from xpool.batches import EmbeddingData, FrameData
+from xpool.cell import new_model
+from xpool.train import fit
+
+OWN_SCALE = {"embeddings": 2.0, "frames": math.log(1 / 0.07)}
+"""Logarithms: that of the made-up cache, and that with which CLIP starts its own training."""
+
+
+@pytest.fixture(scope="module")
+def opened(tmp_path_factory):
+    """Open the data of both regimes once, as a worker does that runs many trials."""
+    folder = tmp_path_factory.mktemp("project")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        worlds.write_embeddings(paths.embeddings("mini", "msvd"))
+        worlds.write_pixels("mini", "msvd")
+        train = {reads: cell(reads=reads, batch_size=8).train for reads in OWN_SCALE}
+        yield {
+            "embeddings": EmbeddingData(
+                paths.embeddings("mini", "msvd"), train["embeddings"], FRAMES
+            ),
+            "frames": FrameData("mini", "msvd", train["frames"], FRAMES),
+        }
+
+
+@pytest.fixture(params=OWN_SCALE)
+def reads(request):
+    return request.param
+
+
+def start(opened, reads, temperature="encoder", learn=True):
+    made = cell(
+        reads=reads, contrastive_temperature=temperature, learn_contrastive_temperature=learn
+    )
+    return new_model(made, opened[reads])
+
+
+def scales(opened, reads, folder, epochs=2, **train):
+    """Train, and return the logarithms of the selected and of the last step's scale."""
+    made = cell(reads=reads, epochs=epochs, batch_size=8, **train)
+    folder.mkdir(exist_ok=True)
+    finished = fit(made, opened[reads], folder, accelerate.Accelerator(cpu=True))
+    (last,) = folder.glob("step-*/model.safetensors")
+    name = "towers.logit_scale" if reads == "embeddings" else "towers.encoder.model.logit_scale"
+    return [load_file(path)[name] for path in (finished / "checkpoint.safetensors", last)]
+
+
+@pytest.mark.parametrize("temperature", [0.01, 0.07, 1.0, 5.0])
+def test_the_temperature_asked_for_is_the_inverse_of_the_scale(opened, reads, temperature):
+    scale = start(opened, reads, temperature).towers.logit_scale
+    assert scale.exp().item() == pytest.approx(1 / temperature, rel=1e-6)
+    assert scale.requires_grad
+
+
+def test_the_encoders_own_scale_is_the_default_and_learns(opened, reads):
+    """With this and what the loop does to it as before, the official protocol is as it was."""
+    scale = start(opened, reads).towers.logit_scale
+    assert scale.item() == pytest.approx(OWN_SCALE[reads], abs=1e-6)
+    assert scale.requires_grad
+
+
+def test_a_model_leaves_nothing_to_the_next_one_of_the_same_data(opened, reads):
+    """A worker trains one after the other: neither a scale nor a weight may be handed on."""
+    first = start(opened, reads, temperature=0.5, learn=False)
+    with torch.no_grad():
+        for value in first.parameters():
+            value.add_(1.0)
+    again = start(opened, reads)
+    assert again.towers.logit_scale.item() == pytest.approx(OWN_SCALE[reads], abs=1e-6)
+    assert all(value.requires_grad for value in again.parameters())
+    assert not any(
+        torch.equal(moved, fresh)
+        for moved, fresh in zip(first.parameters(), again.parameters(), strict=True)
+    )
+
+
+def test_gallery_is_embedded_by_the_towers_it_is_given(opened):
+    data = opened["frames"]
+    towers, other = data.towers(), data.towers()
+    with torch.no_grad():
+        for value in other.encoder.model.visual.parameters():
+            value.add_(0.1)
+    before, moved, after = (data.gallery(t, "val") for t in (towers, other, towers))
+    assert torch.equal(before.frames, after.frames)
+    assert not torch.allclose(before.frames, moved.frames)
+    assert torch.equal(before.text, moved.text)
+
+
+@pytest.mark.parametrize("temperature", ["encoder", 0.3])
+def test_a_fixed_temperature_stays_to_the_bit(opened, reads, temperature, tmp_path):
+    """Neither gradient nor weight decay (large here) moves it, while all else trains."""
+    started = start(opened, reads, temperature, learn=False).towers.logit_scale.detach()
+    found = scales(
+        opened, reads, tmp_path / "run", weight_decay=50.0,
+        contrastive_temperature=temperature, learn_contrastive_temperature=False,
+    )  # fmt: skip
+    assert all(torch.equal(scale, started) for scale in found)
+
+
+def test_a_learned_temperature_moves(opened, reads, tmp_path):
+    started = start(opened, reads, 0.3).towers.logit_scale.item()
+    last = scales(opened, reads, tmp_path / "run", contrastive_temperature=0.3)[1].item()
+    assert last != started
+    assert abs(last - started) < 1, "a few small steps away from where it was asked to start"
+
+
+@pytest.mark.parametrize("learn", [True, False])
+def test_only_a_learned_scale_is_clamped(opened, reads, learn, tmp_path):
+    """The encoder's own scale lies above the bound here; if fixed, it stays there."""
+    found = scales(
+        opened, reads, tmp_path / "run", max_logit_scale=3.0, learn_contrastive_temperature=learn
+    )
+    expected = math.log(3) if learn else OWN_SCALE[reads]
+    for scale in found:
+        assert scale.item() <= expected + 1e-6
+        assert learn or scale.item() == pytest.approx(expected, abs=1e-6)
+
+
+class Stopped(Exception):
+    pass
+
+
+@pytest.mark.parametrize("learn", [True, False])
+def test_a_resumed_run_keeps_its_temperature(opened, reads, learn, tmp_path, monkeypatch):
+    """The fixed scale has no moments in the optimiser's state, and the others keep their places."""
+    asked = {"contrastive_temperature": 0.2, "learn_contrastive_temperature": learn}
+    whole = scales(opened, reads, tmp_path / "whole", **asked)
+    kind = type(opened[reads])
+    original, taken = kind.batch, []
+
+    def stops(self, rows, seed):
+        taken.append(seed)
+        if len(taken) == 4:
+            raise Stopped
+        return original(self, rows, seed)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(kind, "batch", stops)
+        with pytest.raises(Stopped):
+            scales(opened, reads, tmp_path / "cut", **asked)
+    assert list((tmp_path / "cut").glob("step-*")), "nothing to resume from"
+    resumed = scales(opened, reads, tmp_path / "cut", **asked)
+    assert all(torch.equal(one, other) for one, other in zip(whole, resumed, strict=True))
+    for file in ("checkpoint.safetensors", "curve.csv"):
+        one, other = (tmp_path / name / "finished" / file for name in ("whole", "cut"))
+        assert one.read_bytes() == other.read_bytes()

@@ -1,0 +1,207 @@
+"""[step 9] Tables of the studies: means over seeds, the best of each column in bold.
+
+``notebooks/ablations.ipynb`` writes them to ``results/<setting>/ablations/<name>.{csv,md,tex}``.
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, cast
+
+import pandas as pd
+
+from xpool.ablations import FIGURES, curve, gain, over_draws
+from xpool.protocol import Protocol, in_order, method_name
+from xpool.typesetting import Group, Row, Table
+
+LOWER_IS_BETTER = ("MdR", "MnR")
+NO_FIGURE = "–"
+Heads = Mapping[Any, tuple[str, str]]
+"""Head and sub-head of each value of ``column``, in order."""
+
+
+def temperatures(trials: pd.DataFrame, protocols: Sequence[Protocol]) -> Table:
+    """Return R@1 at each attention temperature, for each contrastive temperature."""
+    keys = ["benchmark", "method", "contrastive_temperature", "learnt"]
+    means = _by_method(curve(trials, "attention_temperature", keys))
+    means["group"] = [
+        f"{method_name(point.method)}, contrastive temperature {point.contrastive_temperature:g}, "
+        f"{'learnt' if point.learnt else 'fixed'}"
+        for point in _rows_of(means)
+    ]
+    means["label"] = [
+        "no such temperature" if math.isnan(value) else f"T = {value:g}"
+        for value in means["attention_temperature"]
+    ]
+    figures = means.assign(column=means["benchmark"])
+    return _table("temperature", "Temperatures", figures, _benchmarks(protocols), protocols)
+
+
+def frame_counts(trials: pd.DataFrame, protocols: Sequence[Protocol]) -> Table:
+    """Return R@1 at each number of frames, for each method and sampling rule."""
+    means = _by_method(curve(trials, "frames", ["benchmark", "method", "sampling"]))
+    means["group"] = [f"{method_name(p.method)}, {p.sampling}" for p in _rows_of(means)]
+    means["label"] = [f"{n:g} frames" if n > 1 else "1 frame" for n in means["frames"]]
+    figures = means.assign(column=means["benchmark"])
+    return _table("frames", "Frames a video", figures, _benchmarks(protocols), protocols)
+
+
+def scenes(trials: pd.DataFrame, protocols: Sequence[Protocol]) -> Table:
+    """Return R@1 of each method at each number of scenes, and X-Pool's gain over mean pooling."""
+    means = _by_method(curve(trials, "scenes", ["method"])).assign(group="")
+    means["label"] = means["method"].map(method_name)
+    gains = curve(gain(trials, ["scenes", "seed"]).assign(method="gain"), "scenes", ["method"])
+    gains = gains.assign(
+        group="Difference, seed by seed",
+        label=f"{method_name('xpool')} − {method_name('mean_pool')}",
+    )
+    figures = pd.concat([means, gains], ignore_index=True)
+    figures["column"] = figures["scenes"]
+    heads = {n: ("scenes a video", f"{n:g}") for n in sorted(set(means["scenes"]))}
+    return _table("scenes", "Scenes a video, generated videos", figures, heads, protocols)
+
+
+def distractors(trials: pd.DataFrame, protocols: Sequence[Protocol], metric: str) -> Table:
+    """Return a metric of each method at each number of distractors, averaged over the draws."""
+    averaged = over_draws(trials, ["benchmark", "method", "distractors", "seed"])
+    means = _by_method(curve(averaged, "distractors", ["benchmark", "method"], metric))
+    figures = _grouped(means, protocols).assign(column=means["distractors"], metric=metric)
+    heads = {n: ("distractor videos", f"{n:g}") for n in sorted(set(means["distractors"]))}
+    name = f"distractors-{metric.lower().replace('@', '')}"
+    return _table(name, f"Distractor videos spliced in, {metric}", figures, heads, protocols)
+
+
+def shots(trials: pd.DataFrame, protocols: Sequence[Protocol]) -> Table:
+    """Return R@1 of each method in each quantile of shot changes; their bounds are notes."""
+    means = _by_method(curve(trials, "shots", ["benchmark", "method"]))
+    figures = _grouped(means, protocols).assign(column=means["shots"])
+    heads = {n: ("quantile of shot changes", f"{n + 1:g}") for n in sorted(set(means["shots"]))}
+    titles = {protocol.benchmark: protocol.title for protocol in protocols}
+    notes = []
+    bins = trials.drop_duplicates(["benchmark", "shots"]).sort_values("shots")
+    for benchmark, of_benchmark in bins.groupby("benchmark", sort=False):
+        bounds = [
+            f"{row.shots + 1:g}: {row.shots_low:g} to {row.shots_high:g}, {row.n_text:g} texts"
+            for row in _rows_of(of_benchmark)
+        ]
+        notes.append(f"{titles[str(benchmark)]}, shot changes: {'; '.join(bounds)}.")
+    return _table("shots", "Shot changes of the query's video", figures, heads, protocols, notes)
+
+
+def search(trials: pd.DataFrame, protocols: Sequence[Protocol]) -> Table:
+    """Return the winner of each method's search, what it is, and how the tries ended."""
+    titles = {protocol.benchmark: protocol.title for protocol in protocols}
+    rows, notes = [], []
+    for keys, tries in _by_method(trials).groupby(["benchmark", "method"], sort=False):
+        benchmark, method = map(str, cast(tuple[Any, Any], keys))
+        done = tries[tries["state"] == "complete"]
+        if done.empty:
+            notes.append(f"{titles[benchmark]}, {method_name(method)}: no try was completed.")
+            continue
+        best = done.sort_values("R@1", ascending=False, kind="stable").iloc[0]
+        found = {
+            "winner": best["R@1"],
+            "median": done["R@1"].median(),
+            "tries": len(tries),
+            "pruned": (tries["state"] == "pruned").sum(),
+        }
+        where = {"benchmark": benchmark, "method": method, "std": math.nan, "n_seeds": 0}
+        rows += [where | {"column": name, "mean": value} for name, value in found.items()]
+        known = {"study", "benchmark", "part", "method", "state", "n_text", "n_video", *FIGURES}
+        point = {name: value for name, value in best.items() if name not in known}
+        words = ", ".join(f"{k} {_short(v)}" for k, v in point.items() if pd.notna(v))
+        notes.append(f"{titles[benchmark]}, {method_name(method)}: {words}.")
+    heads = {
+        "winner": ("validation R@1 ↑", "winner"),
+        "median": ("validation R@1 ↑", "median"),
+        "tries": ("tries", "all"),
+        "pruned": ("tries", "pruned"),
+    }
+    columns = ["benchmark", "method", "column", "mean", "std", "n_seeds"]
+    figures = _grouped(pd.DataFrame(rows, columns=columns), protocols)
+    return _table("search", "Each method tuned equally hard", figures, heads, protocols, notes)
+
+
+def _rows_of(frame: pd.DataFrame) -> Iterator[Any]:
+    """Yield the rows by their columns' names, which no type checker knows."""
+    yield from frame.itertuples()
+
+
+def _short(value: Any) -> str:
+    return f"{value:.2g}" if isinstance(value, float) else str(value)
+
+
+def _benchmarks(protocols: Sequence[Protocol]) -> Heads:
+    return {protocol.benchmark: ("R@1 ↑", protocol.title) for protocol in protocols}
+
+
+def _grouped(means: pd.DataFrame, protocols: Sequence[Protocol]) -> pd.DataFrame:
+    """Give each benchmark a group and each method a row."""
+    titles = {protocol.benchmark: protocol.title for protocol in protocols}
+    return means.assign(
+        group=means["benchmark"].map(titles), label=means["method"].map(method_name)
+    )
+
+
+def _by_method(figures: pd.DataFrame) -> pd.DataFrame:
+    """Return rows in the order in which tables name the methods, X-Pool last."""
+    order = {method: place for place, method in enumerate(in_order(set(figures["method"])))}
+    return figures.sort_values(
+        "method", key=lambda methods: methods.map(order), kind="stable", ignore_index=True
+    )
+
+
+def _table(
+    name: str,
+    title: str,
+    figures: pd.DataFrame,
+    heads: Heads,
+    protocols: Sequence[Protocol],
+    notes: Sequence[str] = (),
+) -> Table:
+    """Return a table of ``figures``: group, label, column, metric, mean, std, n_seeds.
+
+    A column ``metric`` is needed where it is not R@1.
+    """
+    first = protocols[0]
+    seeds = int(figures["n_seeds"].max()) if len(figures) else 0
+    spread = f"mean ± sample standard deviation over {seeds} seeds; " if seeds > 1 else ""
+    ranked = "metric" in figures and set(figures["metric"]) <= set(LOWER_IS_BETTER)
+    of_what = "ranks from 1" if ranked else "R@1 in percent"
+    return Table(
+        name=name,
+        caption=(
+            f"{first.heading(title)} Text to video on the validation split, {of_what}; "
+            f"{spread}best of a column in bold. {first.training}"
+        ),
+        columns=tuple(heads.values()),
+        names=tuple(f"{head}: {sub}" for head, sub in heads.values()),
+        groups=tuple(
+            Group(heading=str(heading), rows=_rows(of_group, list(heads)))
+            for heading, of_group in figures.groupby("group", sort=False)
+        ),
+        notes=tuple(notes),
+        figures=figures.assign(setting=first.setting).drop(columns=["group", "column"]),
+    )
+
+
+def _rows(figures: pd.DataFrame, columns: Sequence[Any]) -> tuple[Row, ...]:
+    best: dict[Any, float] = {}
+    for column, of_column in figures.groupby("column", sort=False):
+        if len(of_column) > 1 and column not in ("tries", "pruned"):
+            lowest = "metric" in of_column and of_column["metric"].iloc[0] in LOWER_IS_BETTER
+            printed = of_column["mean"].round(1)
+            best[column] = printed.min() if lowest else printed.max()
+    rows = []
+    for label, of_row in figures.groupby("label", sort=False):
+        found = {figure.column: figure for figure in _rows_of(of_row)}
+        cells = [_cell(found[c]) if c in found else NO_FIGURE for c in columns]
+        bold = [c in found and round(found[c].mean, 1) == best.get(c) for c in columns]
+        rows.append(Row(label=str(label), cells=tuple(cells), bold=tuple(bold)))
+    return tuple(rows)
+
+
+def _cell(figure: Any) -> str:
+    if figure.column in ("tries", "pruned"):
+        return f"{figure.mean:.0f}"
+    mean = f"{figure.mean:.1f}".replace("-", "−")
+    return mean if math.isnan(figure.std) else f"{mean} ± {figure.std:.1f}"

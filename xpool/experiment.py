@@ -1,0 +1,256 @@
+"""What a study consists of: experiments, each a set of planned trials with the same factors.
+
+A study is one file of ``studies/`` that ends in ``STUDY = ...`` and one block ``ablations.<study>``
+of ``params.yaml``. For each of its benchmarks it yields experiments; an experiment is one Optuna
+study, and its trials are planned before the first of them runs: the cells of a grid, or the stated
+number of tries of a search. Any number of workers then takes them from the queue (``xpool.queue``).
+"""
+
+import hashlib
+import itertools
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+from pydantic import Field
+
+from xpool.command import InputError
+from xpool.interfaces import load
+from xpool.params import PARAMS_FILE, Section, read, setting
+from xpool.sources import TOP, closure
+
+if TYPE_CHECKING:
+    from xpool.trial import Lab
+
+Scalar = bool | int | float | str
+Point = Mapping[str, Scalar]
+"""A value for each factor."""
+
+
+class Block(Section):
+    """What every ``ablations.<study>`` block has."""
+
+    benchmarks: Annotated[list[str], Field(min_length=1)]
+    """Those that ``benchmarks`` does not list are left out."""
+    seeds: Annotated[list[int], Field(min_length=1)]
+    epochs: int = Field(ge=1)
+    """Of each training, in place of ``train.epochs``: the same budget for all trials."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What a trial found."""
+
+    figures: dict[str, float]
+    """By name, the objectives among them: columns of ``trials.csv``."""
+    artifacts: tuple[Path, ...] = ()
+    """Files that people look at beside the trial; in a folder that goes away with the trial."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """One Optuna study: planned trials over the same factors."""
+
+    study: str
+    benchmark: str
+    part: str
+    space: dict[str, BaseDistribution]
+    """The factors, and where their values lie."""
+    cells: tuple[Point, ...]
+    """The trials: a point each, or an empty one where the sampler chooses."""
+    objectives: dict[str, Literal["maximize", "minimize"]]
+    run: Callable[[Point, "Lab"], Outcome]
+    fixed: dict[str, Scalar] = field(default_factory=dict)
+    """Columns of ``trials.csv`` that are the same for all trials, such as the method."""
+    modules: tuple[str, ...] = ()
+    """Import paths whose code decides the result, beside the study's own."""
+    depends: tuple[Any, ...] = ()
+    """Values that decide the result, beside the factors: params, digests of data."""
+    pruner: Literal["none", "median", "hyperband"] = "none"
+    startup_trials: int = 0
+    """Of a search: so many tries are random before the sampler learns from them."""
+    note: str = ""
+    """What the dashboard shows above the trials, as Markdown."""
+
+    @property
+    def searches(self) -> bool:
+        """Whether the sampler chooses the points."""
+        return not any(self.cells)
+
+    @property
+    def name(self) -> str:
+        """Name of the Optuna study: coordinates, and a digest of what decides its results."""
+        files = closure(f"studies.{self.study}", *self.modules)
+        code = {path: hashlib.sha256((TOP / path).read_bytes()).hexdigest() for path in files}
+        space = {name: repr(kind) for name, kind in self.space.items()} if self.searches else {}
+        known = [setting(), self.objectives, self.fixed, self.depends, code, space]
+        text = json.dumps(known, sort_keys=True, default=str)
+        digest = hashlib.sha256(text.encode()).hexdigest()[:8]
+        return f"{self.study}-{self.benchmark}-{self.part}-{digest}"
+
+    def planned(self) -> dict[str, Point]:
+        """Return the planned trials by a text that names each of them for good."""
+        if self.searches:
+            return {f"try {number:04d}": {} for number, _ in enumerate(self.cells)}
+        return {json.dumps(dict(cell), sort_keys=True): cell for cell in self.cells}
+
+
+class Study(ABC):
+    """A question, its params and its experiments."""
+
+    name: str
+    """Of its file, its block and its stage."""
+    question: str
+    reading: str
+    """How to read its figures."""
+    block: type[Block]
+    """Type of ``ablations.<study>``."""
+
+    @abstractmethod
+    def experiments(self, block: Any, benchmark: str) -> Iterator[Experiment]:
+        """Yield the experiments on one benchmark."""
+
+    def check(self, block: Any, path: Path) -> Iterable[str]:
+        """Yield what is wrong with a block beyond its types, each as ``key: what``.
+
+        Args:
+            block: ``ablations.<study>``.
+            path: the params file, for what else stands in it.
+        """
+        return ()
+
+    def beside(self, rows: Sequence[dict[str, Any]]) -> dict[str, str]:
+        """Return further files by name, made from the rows of ``trials.csv``."""
+        return {}
+
+
+def load_study(name: str, path: Path = PARAMS_FILE) -> tuple[Study, Any]:
+    """Return a study and its block of the params file.
+
+    Raises:
+        InputError: there is no such study, or its block is not valid.
+    """
+    study: Study = load(f"studies.{name}", "STUDY")
+    return study, read(f"ablations.{name}", study.block, path)
+
+
+def benchmarks_of(block: Block) -> list[str]:
+    """Return the benchmarks of a block that are prepared: those that ``benchmarks`` lists too."""
+    prepared = read("benchmarks", list[str])
+    return [name for name in block.benchmarks if name in prepared]
+
+
+def experiments_of(name: str) -> list[Experiment]:
+    """Return all experiments of a study, in the order of its benchmarks."""
+    study, block = load_study(name)
+    return [e for benchmark in benchmarks_of(block) for e in study.experiments(block, benchmark)]
+
+
+class ParamsChangedError(InputError):
+    """The planned trials are no longer those that ``params.yaml``, code and data ask for."""
+
+
+def unchanged(name: str, planned: Sequence[str]) -> Callable[[], None]:
+    """Return what raises :class:`ParamsChangedError` once a study's trials would be other ones.
+
+    Trials read ``params.yaml`` as they start: what somebody writes into it while a study runs must
+    not reach a trial that is recorded under the params from before. What decides no result of
+    these trials may change, a grid may grow.
+
+    Args:
+        name: of the study.
+        planned: names of its experiments.
+    """
+    seen = b""  # the first look compares: the file may have changed since it was read
+
+    def still() -> None:
+        nonlocal seen
+        if (now := PARAMS_FILE.read_bytes()) != seen:
+            check_unchanged(name, planned)
+            seen = now
+
+    return still
+
+
+def check_unchanged(name: str, planned: Sequence[str]) -> None:
+    """Look, also at code and data, whether a study's experiments are still the planned ones.
+
+    Raises:
+        ParamsChangedError: they are not.
+    """
+    kept = "what is done is kept; run the same command again"
+    try:
+        if [experiment.name for experiment in experiments_of(name)] == list(planned):
+            return
+    except InputError as error:
+        raise ParamsChangedError(f"changed while {name} ran ({kept}): {error}") from error
+    raise ParamsChangedError(
+        f"{PARAMS_FILE}, code or data were changed while {name} ran, and ask for other trials than "
+        f"those that were planned; {kept}"
+    )
+
+
+def grid(factors: Mapping[str, Sequence[Scalar]]) -> tuple[Point, ...]:
+    """Return every combination of the factors' values, each once.
+
+    Example:
+        >>> grid({"frames": [1, 2], "seed": [0]})
+        ({'frames': 1, 'seed': 0}, {'frames': 2, 'seed': 0})
+    """
+    rows = itertools.product(*(dict.fromkeys(values) for values in factors.values()))
+    return tuple(dict(zip(factors, row, strict=True)) for row in rows)
+
+
+def scale(values: Sequence[int] | Sequence[float], log: bool = False) -> BaseDistribution:
+    """Return the range of a numeric factor, whole numbers where all values are whole."""
+    low, high = min(values), max(values)
+    if all(isinstance(value, int) for value in values):
+        return IntDistribution(int(low), int(high), log=log)
+    return FloatDistribution(float(low), float(high), log=log)
+
+
+def choice(*values: Scalar) -> BaseDistribution:
+    """Return a factor without an order; name all values there can be, not just those in use.
+
+    Optuna lets a range grow between trials of one study, but not a list of choices.
+    """
+    return CategoricalDistribution(values)
+
+
+def content(paths: Iterable[Path]) -> str:
+    """Digest of files, or of folders with all their files, by what is in them.
+
+    Unlike a time of change it is the same on every machine that shares a study. Packed pixels
+    (``*.bin``) are skipped: the checksums in the index beside them vouch for them.
+
+    Raises:
+        InputError: a path is not there.
+    """
+    digest = hashlib.sha256()
+    for path in paths:
+        if not path.exists():
+            raise InputError(f"{path}: not found; run `dvc repro`, which makes it")
+        members = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+        for member in members:
+            if member.suffix != ".bin":
+                state = member.stat()
+                digest.update(member.name.encode())
+                digest.update(_digest(member.resolve(), state.st_size, state.st_mtime_ns))
+    return digest.hexdigest()
+
+
+@cache
+def _digest(path: Path, _size: int, _changed_ns: int) -> bytes:
+    """Digest of one file; the experiments of a study share what is large."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
