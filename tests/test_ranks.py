@@ -77,7 +77,9 @@ def test_step_writes_table_json_and_ranks():
 def test_step_ranks_rebuild_the_metrics():
     step.main()
     saved = pd.read_parquet(paths.ranks("mini") / "xpool" / "msvd" / "0.parquet")
-    assert list(saved.columns) == ["direction", "query_id", "rank", "n_greater", "n_tied"]
+    assert list(saved.columns) == [
+        "direction", "query_id", "video_id", "rank", "n_greater", "n_tied",
+    ]  # fmt: skip
     nested = json.loads(paths.metrics("mini").read_text())["msvd"]["xpool"]["0"]
     for direction, queries in saved.groupby("direction"):
         assert queries["rank"].mean() == nested[direction]["MnR"]
@@ -85,6 +87,9 @@ def test_step_ranks_rebuild_the_metrics():
     names = saved.groupby("direction")["query_id"].agg(list)
     assert names["t2v"] == [f"caption{i}" for i in range(5)]
     assert names["v2t"] == ["video0", "video1", "video2"]
+    owners = saved.groupby("direction")["video_id"].agg(list)
+    assert owners["t2v"] == ["video0", "video0", "video1", "video2", "video2"]
+    assert owners["v2t"] == names["v2t"]
 
 
 @pytest.mark.usefixtures("project")

@@ -77,16 +77,19 @@ def video_of_text(texts: pd.DataFrame, videos: pd.DataFrame) -> NDArray[np.int64
 def rank_table(
     both: Mapping[str, Ranks], texts: pd.DataFrame, videos: pd.DataFrame
 ) -> pd.DataFrame:
-    """Return one row per query: direction, query_id, rank, n_greater, n_tied.
+    """Return one row per query: direction, query_id, video_id, rank, n_greater, n_tied.
 
-    ``query_id`` is the caption_id in t2v and the video_id in v2t.
+    ``query_id`` is the caption_id in t2v and the video_id in v2t; ``video_id`` is the video that
+    the query belongs to.
     """
     names = {"t2v": texts["caption_id"], "v2t": videos["video_id"]}
+    owners = {"t2v": texts["video_id"], "v2t": videos["video_id"]}
     parts = [
         pd.DataFrame(
             {
                 "direction": direction,
                 "query_id": names[direction].astype(str).to_numpy()[of_direction.query],
+                "video_id": owners[direction].astype(str).to_numpy()[of_direction.query],
                 "rank": of_direction.rank,
                 "n_greater": of_direction.n_greater,
                 "n_tied": of_direction.n_tied,

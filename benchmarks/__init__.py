@@ -1,0 +1,1 @@
+"""Measurements of the harness itself, run by hand or by ``make bench``."""

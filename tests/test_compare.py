@@ -1,0 +1,401 @@
+"""The command that compares two runs: golden figures, oracles, every kind of file, refusals."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from xpool import compare as command
+from xpool.bootstrap import METRICS
+from xpool.command import InputError
+from xpool.metrics import Ranks, ranks, retrieval_metrics
+from xpool.queries import read, read_owners
+from xpool.ranks import rank_table
+from xpool.ties import counted_twice
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+OWNERS = np.array([0, 0, 0, 1, 2, 2, 3, 3, 3, 3])
+
+
+@pytest.fixture(autouse=True)
+def _folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def scores(seed=0, n_text=40, n_video=40, levels=10_000):
+    """A matrix with a better than random diagonal."""
+    rng = np.random.default_rng(seed)
+    video = np.arange(n_text) if n_text == n_video else OWNERS
+    right = video[:, None] == np.arange(n_video)
+    return np.round((rng.random((n_text, n_video)) + 0.4 * right) * levels) / levels
+
+
+def saved(name, values):
+    path = Path(name)
+    if path.suffix == ".npy":
+        np.save(path, values)
+    else:
+        np.savetxt(path, values, delimiter=",", fmt="%.17g")
+    return path
+
+
+def compared(capsys, monkeypatch, *arguments):
+    monkeypatch.setattr("sys.argv", ["compare", *map(str, arguments)])
+    command.main()
+    return capsys.readouterr().out
+
+
+def as_json(capsys, monkeypatch, *arguments):
+    return json.loads(compared(capsys, monkeypatch, *arguments, "--json"))
+
+
+# --- published matrices ---
+
+
+@pytest.fixture
+def cap4video():
+    if not SHARED.is_dir():
+        pytest.skip("needs ../shared/reference")
+    video, titles = (
+        np.load(SHARED / "reference" / f"cap4video_msrvtt_{name}_matrix.npy")
+        for name in ("video", "titles")
+    )
+    return saved("video.npy", video), saved("fused.npy", 0.73 * video + 0.27 * titles)
+
+
+def test_compare_cap4video_golden(cap4video, capsys, monkeypatch):
+    """Golden: measured by others on the published matrices, see ../shared/reference/README.md."""
+    found = as_json(capsys, monkeypatch, *cap4video)
+    recall = found["t2v"]["R@1"]
+    assert (recall["first"], recall["second"]) == (48.0, pytest.approx(49.1))
+    assert recall["delta"] == pytest.approx(1.1)
+    assert (recall["won"], recall["lost"]) == (38, 27)
+    assert recall["test"] == "exact McNemar"
+    assert recall["p_value"] == pytest.approx(0.21, abs=0.005)
+    assert (recall["ci_low"], recall["ci_high"]) == pytest.approx((-0.5, 2.7), abs=0.11)
+    assert recall["n_queries"] == 1000
+    assert found["t2v"]["MnR"]["first"] == pytest.approx(13.129)
+    assert "counted_twice" not in recall
+    assert found["v2t"]["R@1"]["counted_twice"][0] == pytest.approx(45.5, abs=0.05)
+    text = compared(capsys, monkeypatch, *cap4video)
+    assert "[-0.50, +2.70]" in text
+    assert "A: R@1 45.5" in text
+    assert "over 1012 entries for 1000 queries" in text
+
+
+def test_docs_print_what_the_command_prints(cap4video, capsys, monkeypatch, top):
+    page = (top / "docs" / "statistics.md").read_text()
+    example = page[page.index("## A published gain") : page.index("## Reruns of")]
+    text = compared(capsys, monkeypatch, *cap4video)
+    shown = [line for line in example.splitlines() if line.startswith(("R@", "M", "Ties", "  A:"))]
+    assert len(shown) >= 8
+    for line in shown:
+        assert line in text.splitlines() or line.startswith("More")
+
+
+# --- what is printed ---
+
+
+def test_json_has_every_metric_and_no_more(capsys, monkeypatch):
+    found = as_json(capsys, monkeypatch, saved("a.npy", scores(0)), saved("b.npy", scores(1)))
+    assert list(found) == ["t2v", "v2t"]
+    first, second = (retrieval_metrics(scores(seed), np.arange(40)) for seed in (0, 1))
+    for direction, metrics in found.items():
+        assert list(metrics) == list(METRICS)
+        for metric, one in metrics.items():
+            assert {"delta", "ci_low", "ci_high", "p_value", "n_queries"} <= set(one)
+            assert one["n_queries"] == 40
+            expected = second[direction][metric] - first[direction][metric]
+            assert one["delta"] == pytest.approx(expected)
+            assert one["ci_low"] <= one["delta"] <= one["ci_high"]
+            assert 0 < one["p_value"] <= one["p_holm"] <= 1
+
+
+def test_compare_swapped_changes_the_sign(capsys, monkeypatch):
+    a, b = saved("a.npy", scores(0)), saved("b.npy", scores(1))
+    there, back = as_json(capsys, monkeypatch, a, b), as_json(capsys, monkeypatch, b, a)
+    for direction, metrics in there.items():
+        for metric, one in metrics.items():
+            other = back[direction][metric]
+            assert other["delta"] == pytest.approx(-one["delta"])
+            width = one["ci_high"] - one["ci_low"] + 1e-9
+            ends = (-other["ci_high"], -other["ci_low"])
+            assert ends == pytest.approx((one["ci_low"], one["ci_high"]), abs=0.1 * width)
+            assert other["p_value"] == pytest.approx(one["p_value"], abs=0.03)
+
+
+def test_compare_twice_prints_the_same(capsys, monkeypatch):
+    files = saved("a.npy", scores(0)), saved("b.npy", scores(1))
+    assert compared(capsys, monkeypatch, *files) == compared(capsys, monkeypatch, *files)
+
+
+def test_video_to_text_is_the_transpose(capsys, monkeypatch):
+    there = as_json(capsys, monkeypatch, saved("a.npy", scores(0)), saved("b.npy", scores(1)))
+    turned = as_json(capsys, monkeypatch, saved("c.npy", scores(0).T), saved("d.npy", scores(1).T))
+    for metric in METRICS:
+        assert turned["t2v"][metric]["delta"] == pytest.approx(there["v2t"][metric]["delta"])
+
+
+def test_help_answers_at_once():
+    """Neither torch nor pandas nor SciPy may be imported for it; the time is the best of three."""
+    argv = "import sys; sys.argv[1:] = ['--help']; import runpy, atexit;"
+    check = "atexit.register(lambda: print(sorted({'torch','pandas','scipy'} & set(sys.modules))));"
+    code = f"{argv}{check}runpy.run_module('xpool.compare', run_name='__main__')"
+    times = []
+    for _ in range(3):
+        start = time.perf_counter()
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, timeout=60,
+            cwd=Path(__file__).parent.parent,
+        )  # fmt: skip
+        times.append(time.perf_counter() - start)
+    assert done.stdout.startswith("usage:")
+    assert done.stdout.rstrip().endswith("[]")
+    assert min(times) < 2  # 0.2 s on an idle machine
+
+
+# --- ties ---
+
+
+def test_counted_twice_matches_the_description():
+    """Oracle: sort, subtract, take every zero's position, as the family's issue describes it."""
+    matrix = scores(levels=12)
+    positions = []
+    for query, row in enumerate(matrix):
+        distance = np.sort(row)[::-1] - row[query]
+        positions += np.flatnonzero(distance == 0).tolist()
+    positions = np.array(positions)
+    assert len(positions) > 40
+    found = counted_twice(ranks(matrix, np.arange(40))["t2v"])
+    assert found["entries"] == len(positions)
+    assert found["R@5"] == pytest.approx(100 * np.mean(positions < 5))
+    assert found["MdR"] == np.median(positions) + 1
+    assert found["MnR"] == pytest.approx(positions.mean() + 1)
+
+
+def test_counted_twice_without_ties_is_the_metric():
+    both = ranks(scores(levels=1e12), np.arange(40))
+    for of_direction in both.values():
+        found = counted_twice(of_direction)
+        assert found.pop("entries") == 40
+        assert found == pytest.approx(of_direction.metrics())
+
+
+def test_ties_are_named_for_one_caption_a_video(capsys, monkeypatch):
+    a, b = saved("a.npy", scores(0, levels=10)), saved("b.npy", scores(1, levels=10))
+    assert "count tied queries twice" in compared(capsys, monkeypatch, a, b)
+    clean = saved("c.npy", scores(0)), saved("d.npy", scores(1))
+    assert "Ties" not in compared(capsys, monkeypatch, *clean)
+
+
+# --- other files ---
+
+
+def many(seed, levels=10_000):
+    return scores(seed, 10, 4, levels)
+
+
+def owners(name="owners.txt"):
+    Path(name).write_text("\n".join(map(str, OWNERS)) + "\n")
+    return name
+
+
+def test_many_captions_are_drawn_by_video(capsys, monkeypatch):
+    a, b = saved("a.npy", many(0, 5)), saved("b.csv", many(1, 5))
+    found = as_json(capsys, monkeypatch, a, b, "--video-of-text", owners())
+    assert found["t2v"]["R@1"]["n_queries"] == 10
+    assert found["t2v"]["R@1"]["n_videos"] == found["v2t"]["R@1"]["n_queries"] == 4
+    for metrics in found.values():  # such code has another metric for these
+        assert "counted_twice" not in metrics["R@1"]
+    np.save("owners.npy", OWNERS)
+    assert found == as_json(capsys, monkeypatch, a, b, "--video-of-text", "owners.npy")
+
+
+def run_folder(name, matrix, order=None):
+    order = np.arange(10) if order is None else order
+    folder = Path(name)
+    folder.mkdir()
+    np.save(folder / "similarity.npy", matrix[order])
+    texts = pd.DataFrame(
+        {
+            "caption_id": [f"caption{i}" for i in order],
+            "video_id": [f"video{v}" for v in OWNERS[order]],
+        }
+    )
+    videos = pd.DataFrame({"video_id": [f"video{v}" for v in range(4)]})
+    texts.to_parquet(folder / "texts.parquet")
+    videos.to_parquet(folder / "videos.parquet")
+    table = rank_table(ranks(matrix[order], OWNERS[order]), texts, videos)
+    table.to_parquet(f"{name}.parquet")
+    table.to_csv(f"{name}.csv", index=False)
+
+
+def test_every_kind_of_file_gives_the_same(capsys, monkeypatch):
+    """The second run's queries stand in another order: they are matched by name."""
+    order = np.random.default_rng(0).permutation(10)
+    run_folder("a", many(0, 9))
+    run_folder("b", many(1, 9), order)
+    expected = as_json(capsys, monkeypatch, "a", "b")
+    for pair in (("a.parquet", "b.parquet"), ("a.csv", "b.csv"), ("a", "b.csv")):
+        assert as_json(capsys, monkeypatch, *pair) == expected
+    saved("a.npy", many(0, 9))
+    saved("b2.npy", many(1, 9))
+    matrices = as_json(capsys, monkeypatch, "a.npy", "b2.npy", "--video-of-text", owners())
+    for direction, metrics in matrices.items():
+        for metric, one in metrics.items():
+            assert one == expected[direction][metric]
+
+
+def test_rank_file_of_others_needs_only_ids_and_ranks(capsys, monkeypatch):
+    Path("a.csv").write_text("rank,query_id\n1,q0\n7,q1\n1,q2\n2.5,q3\n")
+    Path("b.csv").write_text("query_id, rank\nq3,1\nq2,1\nq1,2\nq0,1\n")
+    found = as_json(capsys, monkeypatch, "a.csv", "b.csv")
+    assert list(found) == ["t2v"]
+    assert found["t2v"]["R@1"]["delta"] == 25
+    assert found["t2v"]["MnR"]["delta"] == 1.25 - 11.5 / 4
+    assert (found["t2v"]["MnR"]["won"], found["t2v"]["MnR"]["lost"]) == (2, 0)
+
+
+def test_rank_file_takes_videos_from_the_option():
+    Path("a.csv").write_text("query_id,rank\n" + "".join(f"q{i},1\n" for i in range(10)))
+    found = read(Path("a.csv"), read_owners(Path(owners())))["t2v"]
+    assert found.video.tolist() == [str(v) for v in OWNERS]
+
+
+@pytest.mark.parametrize("half", [1.5, 2.5, 7.5])
+def test_rank_alone_keeps_its_value(half):
+    Path("a.csv").write_text(f"query_id,rank\nq0,{half}\nq1,{half - 0.5}\n")
+    found = read(Path("a.csv"), None)["t2v"].ranks
+    assert found.rank.tolist() == [half, half - 0.5]
+    assert found.n_tied.tolist() == [2, 1]
+    assert (found.n_greater >= 0).all()
+
+
+# --- refusals ---
+
+
+def broken(values, row, column, value):
+    values = values.copy()
+    values[row, column] = value
+    return values
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.npy", np.zeros((3, 4)), "a.npy: 3 texts and 4 videos.*--video-of-text"),
+        ("a.npy", np.zeros(3), r"a.npy: expected a matrix of numbers .*\(3,\)"),
+        ("a.npy", np.zeros((0, 0)), "a.npy: expected a matrix"),
+        ("a.npy", np.array([["x"]]), "a.npy: expected a matrix of numbers"),
+        ("a.npy", broken(np.eye(4), 2, 3, np.nan), "a.npy: similarity row 2: NaN"),
+        ("a.npy", np.array([[{}]], dtype=object), "a.npy: no array of numbers"),
+        ("a.csv", "1,2\n3\n", "a.csv line 2: 1 numbers, but 2 before"),
+        ("a.csv", "1,2\n3,x\n", "a.csv line 2: expected numbers only.*'x'"),
+        ("a.csv", "text,video\n1,2\n", "a.csv line 1: expected numbers only, or a first line"),
+        ("a.csv", "1,nan\n3,4\n", "a.csv: similarity row 0: NaN"),
+        ("a.csv", "", "a.csv: empty"),
+        ("a.csv", "query_id,rank\n", "a.csv: no queries"),
+        ("a.csv", "query_id,place\nq,1\n", "a.csv: no column rank; it has query_id, place"),
+        ("a.csv", "rank\n1\n", "a.csv: no column query_id"),
+        ("a.csv", "query_id,rank\nq0,1\nq1,0\n", r"row 2 \(query q1\): rank 0; ranks start at 1"),
+        ("a.csv", "query_id,rank\nq0,1\nq1,\n", r"row 2 \(query q1\): rank ; expected a number"),
+        ("a.csv", "query_id,rank\nq0,nan\n", r"row 1 \(query q0\): rank nan; expected a number"),
+        ("a.csv", "query_id,rank\nq0,1.2\n", "rank 1.2; expected whole or half"),
+        ("a.csv", "query_id,rank\nq0,1\nq0,2\n", "a.csv row 2: query q0 is there twice"),
+        ("a.csv", "query_id,rank,direction\nq0,1,x\n", "a.csv row 1: direction 'x'"),
+        ("a.csv", "query_id,rank,n_greater,n_tied\nq,2,0,1\n", "rank 2; expected n_greater"),
+        ("a.csv", "query_id,rank\nq0,1,3,4\nq0,1,2,2,3\n", "a.csv: no table that can be read"),
+        ("a.txt", "1", "a.txt: expected a run's folder"),
+        ("a.parquet", "no parquet", "a.parquet: no table that can be read"),
+    ],
+)  # fmt: skip
+def test_broken_file_is_named(name, content, message):
+    if isinstance(content, str):
+        Path(name).write_text(content)
+    else:
+        np.save(name, content, allow_pickle=True)
+    with pytest.raises(InputError, match=message):
+        read(Path(name), None)
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ("0\n1.5\n", "owners.txt line 2: expected the column of a video, from 0; got '1.5'"),
+        ("0\n-1\n", "owners.txt line 2"),
+        ("0\n1\n", "a.npy: 3 texts, but 2 lines"),
+        ("0\n1\n9\n", "a.npy: video_of_text row 2: video 9 is no column"),
+    ],
+)
+def test_broken_video_of_text_is_named(lines, message):
+    Path("owners.txt").write_text(lines)
+    saved("a.npy", np.eye(3, 4))
+    with pytest.raises(InputError, match=message):
+        read(Path("a.npy"), read_owners(Path("owners.txt")))
+
+
+def test_videos_given_twice_are_refused():
+    run_folder("a", many(0))
+    for name in ("a", "a.parquet", "a.csv"):
+        with pytest.raises(InputError, match=f"{name}: says itself which videos"):
+            read(Path(name), OWNERS)
+
+
+def test_missing_files_are_named(capsys, monkeypatch):
+    with pytest.raises(InputError, match="none.npy: not found"):
+        compared(capsys, monkeypatch, "none.npy", "none.npy")
+    with pytest.raises(InputError, match="none.txt: not found"):
+        compared(capsys, monkeypatch, "a.npy", "b.npy", "--video-of-text", "none.txt")
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "message"),
+    [
+        (np.eye(3), np.eye(4), "b.npy: a gallery of 4, but a.npy has 3"),
+        ("query_id,rank\nq0,1\nq1,1\n", "query_id,rank\nq0,1\nq2,1\n",
+         "b.csv: other queries than a.csv .*query q1 is not in b.csv and query q2 is not in a.csv"),
+        ("query_id,rank\nq0,1\n", "query_id,rank\nq0,1\nq2,1\n", "query q2 is not in a.csv"),
+        ("query_id,rank,video_id\nq0,1,v0\n", "query_id,rank,video_id\nq0,1,v1\n",
+         "b.csv: query q0 belongs to video v1, but in a.csv to v0"),
+        ("query_id,rank,direction\nq0,1,t2v\n", "query_id,rank,direction\nq0,1,v2t\n",
+         "b.csv: has v2t, and a.csv t2v"),
+        (np.eye(1), "query_id,rank\n0,1\n", "a.npy: does not name its queries, and b.csv does"),
+        ("query_id,rank\n0,1\n", np.eye(1), "b.npy: does not name its queries, and a.csv does"),
+    ],
+)  # fmt: skip
+def test_runs_that_do_not_fit_each_other_are_named(capsys, monkeypatch, a, b, message):
+    names = []
+    for name, content in (("a", a), ("b", b)):
+        names.append(f"{name}.csv" if isinstance(content, str) else f"{name}.npy")
+        if isinstance(content, str):
+            Path(names[-1]).write_text(content)
+        else:
+            np.save(names[-1], content)
+    with pytest.raises(InputError, match=message):
+        compared(capsys, monkeypatch, *names)
+
+
+def test_rank_table_of_an_older_run_asks_for_a_new_one():
+    pd.DataFrame({"direction": ["t2v"], "query_id": ["q"], "rank": [1.0]}).to_parquet("a.parquet")
+    with pytest.raises(InputError, match=r"a.parquet: no column video_id.*dvc repro"):
+        read(Path("a.parquet"), None)
+
+
+def test_perfect_runs_are_equal(capsys, monkeypatch):
+    saved("a.npy", np.eye(9))
+    text = compared(capsys, monkeypatch, "a.npy", "a.npy")
+    assert "R@1   100.00  100.00  +0.00  [+0.00, +0.00]  1.000" in text
+
+
+def test_take_moves_everything():
+    Path("a.csv").write_text("query_id,rank\nq0,1\nq1,4\nq2,2.5\n")
+    found = read(Path("a.csv"), None)["t2v"]
+    moved = found.take(np.array([2, 0, 1]))
+    assert moved.ids.tolist() == ["q2", "q0", "q1"]
+    assert isinstance(moved.ranks, Ranks)
+    assert moved.ranks.rank.tolist() == [2.5, 1, 4]
