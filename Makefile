@@ -18,7 +18,7 @@ UV := $(shell command -v uv 2>/dev/null || echo .tools/bin/uv)
 NAME ?= mini
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro dashboard study-worker test check doctor setting lock clean
+.PHONY: help setup repro dashboard study-worker test check bench doctor setting lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-12s %s\n", $$1, $$2}'
@@ -56,6 +56,9 @@ check: setup ## Lint, check formatting and types
 	ruff check .
 	ruff format --check .
 	mypy
+
+bench: setup ## Time the fast paths against their baselines: make bench DEVICE=cuda JSON=file.json
+	@python -m benchmarks $(if $(DEVICE),--device $(DEVICE)) $(if $(JSON),--json $(JSON))
 
 doctor: setup ## Print what is there: Python, torch, device, codecs, disk, data
 	@python -m xpool.doctor

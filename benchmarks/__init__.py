@@ -1,1 +1,1 @@
-"""Measurements of the harness itself, run by hand or by ``make bench``."""
+"""Measurements of the harness itself: speed and memory, and how often its intervals are right."""

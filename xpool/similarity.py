@@ -7,6 +7,7 @@ that text. Training's loss (:func:`pair_similarity`) and evaluation (:func:`simi
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -73,27 +74,35 @@ def similarity(
     *,
     memory_mib: float = 256,
     blocks: tuple[int, int] | None = None,
+    scorer: Literal["auto", "direct", "factorised"] = "auto",
 ) -> Tensor:
     """Similarity of all texts with all videos, without gradient, in tiles over both.
 
     Block sizes change the result by float rounding only. Texts with the same embedding are scored
-    once, so that they tie exactly, wherever they would have fallen in the tiles. A method that has
-    its own ``similarity(text, frames, mask)`` is asked for it instead.
+    once, so that they tie exactly, wherever they would have fallen in the tiles.
+
+    ``direct`` pools for each pair and takes the cosine; it fits every method and is what the others
+    are tested against. ``factorised`` asks the method for its own ``similarity(text, frames,
+    mask)``, which has to give the same values to rounding. ``auto`` does so where the method has
+    one and its ``similarity_pays(text, frames)`` says that it is faster.
 
     Args:
         method: a ``Pooling``, on the device of the inputs; scored in eval mode.
         text: ``(text, dim)`` raw embeddings.
         frames: ``(video, frame, dim)`` raw embeddings; padded frames hold any finite value.
         mask: ``(video, frame)`` bool, True where the frame exists; None: all exist.
-        memory_mib: rough bound on the working memory, in MiB.
+        memory_mib: rough bound on the direct scorer's working memory, in MiB; a method's own has
+            its own bound.
         blocks: number of texts and of videos per tile, in place of ``memory_mib``.
+        scorer: see above.
 
     Returns:
         ``(text, video)`` cosine, float32, or float64 if an input is.
 
     Raises:
         InputError: NaN or infinity in an input, or a video without any frame.
-        ValueError: shapes that do not fit each other.
+        ValueError: shapes that do not fit each other, or no factorised scorer where one is asked
+            for.
     """
     mask = _checked_mask(text, frames, mask)
     text, frames = _at_least_float32(text, frames)
@@ -103,8 +112,11 @@ def similarity(
         torch.autocast(text.device.type, enabled=False),
         _evaluating(method),
     ):
-        own = getattr(method, "similarity", None)
-        if own is not None:
+        own = None if scorer == "direct" else getattr(method, "similarity", None)
+        if own is None and scorer == "factorised":
+            raise ValueError(f"{type(method).__name__} has no similarity of its own; use 'direct'")
+        pays = getattr(method, "similarity_pays", None)
+        if own is not None and (scorer != "auto" or pays is None or pays(distinct, frames)):
             scores: Tensor = own(distinct, frames, mask)
         else:
             if blocks is None:

@@ -9,6 +9,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from xpool import factorised
 from xpool.blocks import masked_softmax, without_padding
 from xpool.interfaces import Pooling
 
@@ -112,6 +113,18 @@ class XPool(Pooling):
         frames = self.layer_norm1(without_padding(frames, mask))
         weights: Tensor = self.cross_attn.weights(self.layer_norm1(text), frames, mask)
         return weights
+
+    def similarity(self, text: Tensor, frames: Tensor, mask: Tensor) -> Tensor:
+        """Score all pairs by the factorised form: ``(text, video)``, 0 for a text of zeros.
+
+        Same values as cosine of :meth:`forward`'s result, to rounding, for a fraction of the work;
+        :func:`xpool.similarity.similarity` checks the inputs and calls it.
+        """
+        return factorised.similarity(self, text, frames, mask)
+
+    def similarity_pays(self, text: Tensor, frames: Tensor) -> bool:
+        """Whether :meth:`similarity` is likely faster than pooling for each pair."""
+        return factorised.pays(self.cross_attn.heads, text, frames)
 
 
 def _identity(dim: int) -> nn.Linear:

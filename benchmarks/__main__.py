@@ -1,0 +1,74 @@
+"""Run the benchmarks; print one table, and write it as JSON.
+
+Run: ``make bench``, or ``python -m benchmarks --json FILE --device cuda scoring``
+"""
+
+import argparse
+import json
+import logging
+from dataclasses import asdict
+from importlib import import_module
+from pathlib import Path
+
+import torch
+
+from benchmarks.measure import Row, machine
+from xpool.command import InputError, run
+
+# Each is a module here with ``rows(device) -> list[Row]``.
+MODULES = ("scoring",)
+log = logging.getLogger(__name__)
+
+
+def main() -> None:
+    """Run the named modules, or all."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("modules", nargs="*", metavar="|".join(MODULES), help="default: all")
+    parser.add_argument("--device", default="cpu", help="cpu (default) or cuda")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there too")
+    arguments = parser.parse_args()
+    for name in arguments.modules:
+        if name not in MODULES:
+            raise InputError(f"no benchmark {name!r}; known: {', '.join(MODULES)}")
+    device = torch.device(arguments.device)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise InputError("--device cuda: torch finds no CUDA device here")
+    about = machine(device)
+    results = {}
+    for name in arguments.modules or MODULES:
+        log.info("%s ...", name)
+        results[name] = import_module(f"benchmarks.{name}").rows(device)
+    print("\n".join(f"{key}: {value}" for key, value in about.items()) + "\n")
+    print(table([row for rows in results.values() for row in rows]))
+    if arguments.json:
+        record = {name: [asdict(row) for row in rows] for name, rows in results.items()}
+        text = json.dumps({"machine": about, "results": record}, indent=1)
+        arguments.json.write_text(text + "\n", encoding="utf-8")
+
+
+def table(rows: list[Row]) -> str:
+    """Return the rows as text, columns aligned."""
+    lines = [("what", "value", "", "baseline", "ratio", "note")]
+    for row in rows:
+        ratio = "" if row.ratio is None else f"{row.ratio:.1f} x"
+        value = "unmeasured" if row.value is None else _number(row.value)
+        lines.append((row.what, value, row.unit, _number(row.baseline), ratio, row.note))
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    right = (False, True, False, True, True, False)
+    return "\n".join(
+        "  ".join(
+            cell.rjust(width) if to_right else cell.ljust(width)
+            for cell, width, to_right in zip(line, widths, right, strict=True)
+        ).rstrip()
+        for line in lines
+    )
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return ""
+    return f"{value:,.0f}" if value >= 100 or value == int(value) else f"{value:.3g}"
+
+
+if __name__ == "__main__":
+    run(main)
