@@ -23,7 +23,13 @@ def top():
     return TOP
 
 
-LONGEST_FIRST = ("test_end_to_end", "test_killed", "test_real_clips", "test_fine_tuning")
+LONGEST_FIRST = (
+    "test_end_to_end",
+    "test_ablate",
+    "test_killed",
+    "test_real_clips",
+    "test_fine_tuning",
+)
 
 
 def pytest_collection_modifyitems(items):

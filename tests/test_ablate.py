@@ -173,10 +173,10 @@ def test_four_workers_on_one_server_and_one_of_them_killed(make, postgres_url):
 def test_a_study_is_killed_continued_failed_mended_grown_and_repeated(make):
     """One life of a study on an SQLite file, in the order in which a user meets these."""
     project = make()
-    (project.folder / "hold-1002").touch()
-    (project.folder / "fail-1").touch()
+    for file in ("hold-1002", "hold-1003", "fail-1"):
+        (project.folder / file).touch()
     driver = project.start("ablate")
-    project.until(lambda: len(project.ended()) >= VALUES and project.started()[1002])
+    project.until(lambda: project.started()[1002] and project.started()[1003])  # both workers
     driver.send_signal(signal.SIGKILL)
     driver.wait()
     project.processes.clear()
@@ -188,24 +188,26 @@ def test_a_study_is_killed_continued_failed_mended_grown_and_repeated(make):
     assert not (project.folder / "results/mini/studies/fake").exists()
 
     (project.folder / "hold-1002").unlink()
+    (project.folder / "hold-1003").unlink()
     output = project.ablate(status=2)
     (error,) = [line for line in output.splitlines() if line.startswith("error: ")]
     assert '"value": 1}' in error
     assert "failed: ValueError: bad value 1; mend it and run the same command again" in error
     assert project.ended() == dict.fromkeys(expected_cells() - {1}, 1), "the others are kept"
     assert all(project.started()[value] == 1 for value in done), "a finished trial was repeated"
+    assert project.started()[1] == 4, "in each run once, and retried once"
     attempts = [t for t in project.trials() if t.params["value"] == 1]
-    assert len(attempts) == project.started()[1]
-    assert attempts[-1].user_attrs[queue.RETRIES] == 0
+    assert [t.user_attrs[queue.RETRIES] for t in attempts] == [1, 0, 1, 0]
     assert "16 trials planned" in output
     assert not (project.folder / "results/mini/studies/fake").exists()
 
     (project.folder / "fail-1").unlink()
     project.change(ablations__fake__values=list(range(VALUES + 1)), optuna__workers=1)
     assert f"{2 * VALUES + 2} trials planned, {2 * VALUES - 1} of them" in project.ablate()
-    states = [trial.state for trial in project.trials()]
     cells = expected_cells(VALUES + 1)
-    assert_each_cell_once(project, cells, failed=states.count(TrialState.FAIL))
+    failed = assert_each_cell_once(project, cells, failed=2 + 4)
+    errors = Counter(trial.user_attrs[queue.ERROR] for trial in failed)
+    assert errors == {"its worker was killed": 2, "ValueError: bad value 1": 4}
     assert not list((project.folder / ".work/trials").glob("fake*")), "work folders are removed"
 
     before, table = project.table()

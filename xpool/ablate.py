@@ -47,6 +47,8 @@ INPUT_ERROR = 2
 """Exit status of ``xpool.command.run`` after an :class:`InputError`."""
 RESTARTS = 10
 """Workers that may be lost before the stage gives up."""
+LOOK_SHARE = 20
+"""So many times longer than a look at hundreds of waiting trials takes, the next one waits."""
 
 
 def plan_all(name: str, params: OptunaParams) -> Planned:
@@ -86,10 +88,12 @@ def wait(name: str, planned: Planned, params: OptunaParams) -> None:
     total = sum(len(experiment.cells) for experiment, _ in planned)
     restarts = 0
     with _workers(name, params.workers) as workers, tqdm(desc=name, total=total) as bar:
+        look_s = 0.0
         while left := _left(planned):
             bar.n = total - left
             bar.refresh()
-            time.sleep(1)
+            time.sleep(max(1.0, LOOK_SHARE * look_s))
+            began = time.process_time()
             still()
             for place, process in enumerate(workers):
                 if process.poll() == INPUT_ERROR:
@@ -104,6 +108,7 @@ def wait(name: str, planned: Planned, params: OptunaParams) -> None:
                     workers[place] = _worker(name, place)
             for experiment, study in planned:
                 queue.reap(experiment, study, lock)
+            look_s = time.process_time() - began
         bar.n = total
         bar.refresh()
 
