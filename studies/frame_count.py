@@ -5,6 +5,8 @@ Pareto front; and X-Pool's attention temperature against the number of frames, s
 more frames is flatter. All counts are read from one cache: a sweep decodes and embeds nothing.
 """
 
+import itertools
+import math
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated
@@ -14,7 +16,7 @@ from pydantic import Field
 from xpool.experiment import Block, Experiment, Outcome, Point, Study, choice, grid, scale
 from xpool.frame_cache import FramesParams
 from xpool.params import Section, read
-from xpool.recipes import import_path
+from xpool.recipes import import_path, recipe_for
 from xpool.sampling import Rule
 from xpool.trial import Lab, decided_by, gallery_cost_ms
 
@@ -128,6 +130,13 @@ class FrameCount(Study):
                         f"{key}: {count} frames asked of a cache for {frames.counts} "
                         f"(frames.counts); change the one or add {count} to the other"
                     )
+        for method, benchmark in itertools.product(block.methods, block.benchmarks):
+            recipe = recipe_for(import_path(method), benchmark, path)
+            if recipe.pooling.get("positions", math.inf) < max(block.frames):
+                yield (
+                    f"frames: {max(block.frames)} frames are more than {method} has positions for "
+                    f"(recipes.{method}.{benchmark}.pooling.positions)"
+                )
         for rule in block.sampling:
             if rule not in frames.rules:
                 yield (

@@ -273,6 +273,10 @@ WRONG = {
         "made.yaml: ablations.frame_count.frames: 64 frames asked of a cache for [1, 2, 4, 6, 8, "
         "12, 16, 24, 32] (frames.counts); change the one or add 64 to the other",
     ),
+    "more frames than positions": (
+        {"recipes.self_attention.msvd.pooling.positions": 12},
+        "made.yaml: ablations.frame_count.frames: 32 frames are more than self_attention has posi",
+    ),
     "a rule that the cache does not hold": (
         {"frames.rules": ["uniform"]},
         "made.yaml: ablations.frame_count.sampling: rand asked of a cache for uniform",
