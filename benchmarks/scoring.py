@@ -30,6 +30,7 @@ def rows(device: torch.device) -> list[Row]:
         *against_direct(device, SQUARE),
         *msvd(device, MSVD),
         *growth(device, SIDES),
+        *on_gpu(device),
     ]
 
 
@@ -115,6 +116,14 @@ def growth(device: torch.device, sides: tuple[int, ...]) -> list[Row]:
             note="extrapolated",
         ),
     ]
+
+
+def on_gpu(device: torch.device) -> list[Row]:
+    """Say what a run on a CPU leaves open."""
+    if device.type == "cuda":
+        return []
+    what = f"scoring {SQUARE:,} x {SQUARE:,} on a GPU"
+    return [Row(what=what, value=None, unit="s", note="make bench DEVICE=cuda")]
 
 
 def _once(device: torch.device, shape: tuple[int, int]) -> tuple[float, float | None]:
