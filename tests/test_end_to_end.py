@@ -34,7 +34,7 @@ def test_every_cell_has_metrics_tables_and_reports(project):
     for name in ("msrvtt", "msvd", "lsmdc"):
         text = (project.folder / f"results/mini/tables/{name}.md").read_text()
         assert "synthetic" in text.lower()
-    for report in ("results", "attention", "ablations"):
+    for report in ("results", "attention", "ablations", "index"):
         html = (project.folder / f"reports/mini/{report}.html").read_text()
         assert "synthetic" in html.lower()
 
@@ -157,7 +157,7 @@ def test_two_runs_give_identical_metrics(project, tmp_path):
     again = Project(tmp_path / "again")
     again.repro()
     for pattern in (
-        "metrics.json", "metrics.csv", "ranks/**/*.parquet", "tables/*",
+        "metrics.json", "metrics.csv", "ranks/**/*.parquet", "statistics/*", "tables/*",
         "studies/temperature/*", "studies/scene_diversity/*", "ablations/scenes.*",
     ):  # fmt: skip
         files = sorted((project.folder / "results/mini").glob(pattern))

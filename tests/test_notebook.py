@@ -83,10 +83,11 @@ def test_results_notebook_writes_tables_figures_and_an_offline_page(monkeypatch,
 
     first = run()
     names = ["summary", "msrvtt", "msvd", "lsmdc"]
+    pictures = ("recall", "differences", "wins", "training")
     assert set(first) == {
         "results.html",
         *(f"{name}.{end}" for name in names for end in typesetting.FORMATS),
-        *(f"{name}.{end}" for name in ("recall", "training") for end in ("svg", "png")),
+        *(f"{name}.{end}" for name in pictures for end in ("svg", "png")),
     }
     assert run() == first, "the same results give the same bytes"
     assert Path("notebooks/results.ipynb").read_bytes() == stored
@@ -99,6 +100,8 @@ def test_results_notebook_writes_tables_figures_and_an_offline_page(monkeypatch,
     assert not re.findall(r"@import|url\(\s*['\"]?https?:", page)
     assert re.findall(r'<img alt="([^"]*)"', page) == [
         "Recall of each method on each benchmark",
+        "X-Pool minus each baseline in R@1 with intervals",
+        "Queries won and lost by shot changes of the video",
         "Training loss and R@1 of each run",
     ]
     for words in ("MSR-VTT, SYNTHETIC", "LSMDC, SYNTHETIC", "X-Pool − Mean pooling", "999-clip"):

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from xpool.protocol import Protocol, method_name
+from xpool.significance import LEVEL
 from xpool.workspace import replacing
 
 # Okabe and Ito's palette, told apart with any colour vision; its yellow is lost on white.
@@ -61,7 +62,7 @@ def recalls(protocols: Sequence[Protocol], metrics: pd.DataFrame, means: pd.Data
     Args:
         protocols: one panel each.
         metrics: each seed's figures, as ``xpool.tables.read_metrics`` returns them.
-        means: as ``xpool.tables.over_seeds`` returns them.
+        means: cells, as ``xpool.statistics`` writes them.
     """
     with mpl.rc_context(STYLE):
         figure, (axes,) = _panels(protocols, rows=1)
@@ -122,6 +123,87 @@ def curves(protocols: Sequence[Protocol], rows: pd.DataFrame) -> Figure:
         _legend(figure, methods)
         _mark(figure, protocols, "Training: one line a run")
         return figure
+
+
+def differences(protocols: Sequence[Protocol], comparisons: pd.DataFrame) -> Figure:
+    """Draw a forest plot: X-Pool minus each baseline in R@1, with its 95 % interval.
+
+    Filled where the difference is significant after Holm's correction over the column.
+
+    Args:
+        protocols: one panel each.
+        comparisons: as ``xpool.statistics`` writes them.
+    """
+    rows = comparisons[(comparisons["method"] == "xpool") & (comparisons["metric"] == "R@1")]
+    with mpl.rc_context({**STYLE, "axes.grid.axis": "x"}):
+        baselines = [method for method in protocols[0].methods if method != "xpool"]
+        figure, (axes,) = _panels(protocols, rows=1)
+        palette = colours(baselines)
+        lines = [(way, against) for way in ("t2v", "v2t") for against in baselines]
+        for panel, protocol in zip(axes, protocols, strict=True):
+            of_panel = rows[rows["benchmark"] == protocol.benchmark]
+            for one in of_panel.to_dict("records"):
+                place = lines.index((one["direction"], one["against"]))
+                colour = palette[one["against"]]
+                panel.hlines(place, one["ci_low"], one["ci_high"], color=colour, linewidth=1.8)
+                panel.plot(
+                    one["delta"], place, marker="o", color=colour, markersize=7,
+                    markerfacecolor=colour if one["p_column"] < LEVEL else "white",
+                )  # fmt: skip
+            panel.axvline(0, color="black", linewidth=0.8)
+            panel.set(title=protocol.title, xlabel="points of R@1", ylabel="")
+            panel.set(yticks=range(len(lines)), yticklabels=[], ylim=(len(lines) - 0.5, -0.5))
+        axes[0].set_yticklabels([f"{way}, {method_name(against)}" for way, against in lines])
+        _mark(
+            figure, protocols,
+            "X-Pool minus each baseline, with 95 % interval (filled: p < 0.05 after Holm)",
+        )  # fmt: skip
+        return figure
+
+
+def wins(protocols: Sequence[Protocol], rows: pd.DataFrame) -> Figure:
+    """Draw X-Pool's text-to-video wins and losses against each baseline by shot changes.
+
+    Bars: queries won (up) and lost (down); dot and line: won less lost, with 95 % interval.
+
+    Args:
+        protocols: one column of panels each.
+        rows: ``wins`` as ``xpool.statistics`` writes them.
+    """
+    with mpl.rc_context(STYLE):
+        baselines = [method for method in protocols[0].methods if method != "xpool"]
+        palette = colours(baselines)
+        figure, axes = _panels(protocols, rows=max(1, len(baselines)))
+        for row, against in enumerate(baselines):
+            for column, protocol in enumerate(protocols):
+                panel = axes[row][column]
+                bins = rows[
+                    (rows["benchmark"] == protocol.benchmark) & (rows["against"] == against)
+                ]
+                places = list(range(len(bins)))
+                panel.bar(places, bins["won"], width=0.7, color=palette[against], alpha=0.55)
+                panel.bar(places, -bins["lost"], width=0.7, color="#7F7F7F", alpha=0.55)
+                panel.vlines(places, bins["ci_low"], bins["ci_high"], color="black")
+                panel.plot(places, bins["net"], "o", color="black", markersize=5)
+                panel.axhline(0, color="black", linewidth=0.8)
+                labels = [
+                    f"{_span(low, high)}\n{n:,}"
+                    for low, high, n in zip(
+                        bins["shots_low"], bins["shots_high"], bins["n_queries"], strict=True
+                    )
+                ]
+                panel.set(xticks=places, xticklabels=labels, ylim=(-100, 105))
+                panel.set(title=protocol.title if row == 0 else "")
+                panel.grid(visible=False, axis="x")
+            axes[row][0].set_ylabel(f"against {method_name(against)},\npercent of queries")
+        for panel in axes[-1]:
+            panel.set_xlabel("shot changes of the video / queries")
+        _mark(figure, protocols, "X-Pool's queries: won (up), lost (down), dot: won less lost")
+        return figure
+
+
+def _span(low: int, high: int) -> str:
+    return str(low) if low == high else f"{low} to {high}"
 
 
 def save(figure: Figure, folder: Path, name: str) -> Path:

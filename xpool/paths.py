@@ -76,6 +76,11 @@ def ranks(setting: str) -> Path:
     return Path("results", setting, "ranks")
 
 
+def statistics(setting: str) -> Path:
+    """Folder of intervals, comparisons and wins, one CSV each."""
+    return Path("results", setting, "statistics")
+
+
 def tables(setting: str) -> Path:
     """Folder of the result tables and figures."""
     return Path("results", setting, "tables")

@@ -29,6 +29,8 @@ _READS = {
     "embeddings": "towers frozen, only their final projections trained",
     "frames": "the whole encoder fine-tuned",
 }
+_BACKBONES = {"openai/clip-vit-base-patch32": "ViT-B/32", "ViT-B-32": "ViT-B/32"}
+"""Encoders by the names that papers use; any other keeps its own."""
 _SHORT_VIDEOS = {
     "mask": "missing frames of short videos masked",
     "repeat_last": "the last frame of short videos repeated",
@@ -55,6 +57,8 @@ class Protocol:
     """Short names, in the order of the rows."""
     seeds: tuple[int, ...]
     selection: str
+    backbone: str
+    """Encoder as papers name it, e.g. ViT-B/32, and whether its towers were frozen."""
     training: str
     """Encoder, what of it was trained, and frames, in words."""
 
@@ -81,11 +85,14 @@ class Protocol:
         ]
 
     def spread(self) -> str:
-        """Return what stands in a cell, and what is bold."""
+        """Return what stands in a cell."""
         if len(self.seeds) == 1:
-            return f"one run, seed {self.seeds[0]}; best of ours in bold"
+            return (
+                f"one run, seed {self.seeds[0]}, and its 95 % interval over the test videos, which "
+                "says nothing about other seeds"
+            )
         seeds = ", ".join(map(str, self.seeds))
-        return f"mean ± sample standard deviation over seeds {seeds}; best mean of ours in bold"
+        return f"mean over seeds {seeds} and its 95 % interval over seeds and test videos"
 
     def how(self) -> str:
         """Return how checkpoints were selected and trained."""
@@ -118,8 +125,10 @@ def in_order(methods: Iterable[str]) -> tuple[str, ...]:
 def read_protocols() -> list[Protocol]:
     """Return the protocol of each benchmark that params.yaml compares, in its order."""
     reads, short = read("train.reads", str), read("frames.short_videos", str)
+    model = read("encoder.model", str)
+    frozen = ", towers frozen" if reads == "embeddings" else ""
     training = (
-        f"Encoder {read('encoder.model', str)} ({read('encoder.pretrained', str)}): "
+        f"Encoder {model} ({read('encoder.pretrained', str)}): "
         f"{_READS.get(reads, reads)}; {read('train.frames', int)} frames a video "
         f"({read('frames.sampling', str)} sampling, {_SHORT_VIDEOS.get(short, short)})."
     )
@@ -133,6 +142,7 @@ def read_protocols() -> list[Protocol]:
             methods=in_order(["xpool", *read("baselines", list[str])]),
             seeds=tuple(sorted(read("seeds", list[int]))),
             selection=read("selection", str),
+            backbone=f"{_BACKBONES.get(model, model)}{frozen}",
             training=training,
         )
         for name in read("benchmarks", list[str])

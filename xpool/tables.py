@@ -1,8 +1,9 @@
 """[step 8] Result tables in the paper's shape: one a benchmark, and a summary over all of them.
 
-Reads ``results/<setting>/metrics.csv`` and ``xpool/published.csv``; ``notebooks/results.ipynb``
-calls the functions here and writes ``results/<setting>/tables/<name>.{csv,md,tex}``. The CSV holds
-full precision; rounding happens only in what is printed.
+Reads ``results/<setting>/metrics.csv``; intervals and comparisons come by ``xpool.significance``,
+published figures by ``xpool.published``. ``notebooks/results.ipynb`` calls the functions here and
+writes ``results/<setting>/tables/<name>.{csv,md,tex}``. The CSV holds full precision; rounding
+happens only in what is printed.
 
 Run: ``python -m xpool.tables`` prints the summary and where the tables are.
 """
@@ -19,13 +20,22 @@ from xpool import paths
 from xpool.command import InputError, run
 from xpool.params import read, setting
 from xpool.protocol import Protocol, method_name
+from xpool.published import headings, judged, on_benchmark
+from xpool.published import notes as sources
+from xpool.significance import (
+    DIFFERS,
+    DIFFERS_IN_TABLE,
+    detectable_in_words,
+    marks_in_words,
+    standing,
+)
 from xpool.typesetting import FORMATS, Group, Row, Table
 
 DIRECTIONS = {"t2v": "Text → video", "v2t": "Video → text"}
 METRICS = {"R@1": "R@1 ↑", "R@5": "R@5 ↑", "R@10": "R@10 ↑", "MdR": "MdR ↓", "MnR": "MnR ↓"}
 """The paper's columns; the arrow points to better."""
-PUBLISHED = Path(__file__).with_name("published.csv")
 NO_FIGURE = "–"
+OF_PUBLISHED = ("protocol", "backbone", "selected_on", "source", "verdict")
 
 # --- what is read ---
 
@@ -76,11 +86,6 @@ def read_metrics(protocols: Sequence[Protocol]) -> pd.DataFrame:
     return found
 
 
-def read_published() -> pd.DataFrame:
-    """Return the published figures, one a row, each with its source."""
-    return pd.read_csv(PUBLISHED, keep_default_na=False, dtype={"value": float})
-
-
 def read_curves(protocols: Sequence[Protocol]) -> pd.DataFrame:
     """Return all training curves: benchmark, method, seed, step, epoch, loss, R@1.
 
@@ -107,84 +112,72 @@ def _read_made(file: Path) -> pd.DataFrame:
 # --- what is computed ---
 
 
-def over_seeds(metrics: pd.DataFrame) -> pd.DataFrame:
-    """Return mean, sample standard deviation (NaN for one seed) and number of seeds.
-
-    Args:
-        metrics: one value a row, with columns benchmark, method, direction, metric, value.
-
-    Returns:
-        Columns benchmark, method, direction, metric, mean, std, n_seeds, in the order given.
-    """
-    keys = ["benchmark", "method", "direction", "metric"]
-    values = metrics.groupby(keys, sort=False)["value"]
-    return values.agg(mean="mean", std="std", n_seeds="count").reset_index()
-
-
-def lead(metrics: pd.DataFrame) -> pd.DataFrame:
-    """Return X-Pool minus mean pooling in text-to-video R@1, with each seed its own pair.
-
-    Returns:
-        As :func:`over_seeds`, with method ``xpool - mean_pool``; values in points of percent.
-    """
-    chosen = metrics[(metrics["direction"] == "t2v") & (metrics["metric"] == "R@1")]
-    wide = chosen.pivot(index=["benchmark", "seed"], columns="method", values="value")
-    pairs = (wide["xpool"] - wide["mean_pool"]).rename("value").reset_index()
-    return over_seeds(pairs.assign(method="xpool - mean_pool", direction="t2v", metric="R@1"))
-
-
-def benchmark_table(protocol: Protocol, metrics: pd.DataFrame, published: pd.DataFrame) -> Table:
+def benchmark_table(
+    protocol: Protocol,
+    metrics: pd.DataFrame,
+    cells: pd.DataFrame,
+    comparisons: pd.DataFrame,
+    published: pd.DataFrame,
+) -> Table:
     """Return one benchmark's table: our methods, then what others published on it.
 
-    Others' reruns are added only where the data are the real ones.
+    Args:
+        protocol: the benchmark, and how its runs were made.
+        metrics: of :func:`read_metrics`.
+        cells: of :func:`xpool.significance.read_statistics`.
+        comparisons: of :func:`xpool.significance.read_statistics`.
+        published: of :func:`xpool.published.read_published`.
     """
-    measured = metrics[metrics["benchmark"] == protocol.benchmark]
-    ours = over_seeds(measured[measured["metric"] != "tied"]).assign(kind="measured")
-    ours["label"] = ours["method"].map(method_name)
-    others = _others(protocol, published)
+    measured, cells, comparisons = (
+        table[table["benchmark"] == protocol.benchmark] for table in (metrics, cells, comparisons)
+    )
+    ours = _ours(protocol, standing(cells, comparisons))
+    others = judged(protocol, on_benchmark(protocol, published), metrics, cells)
     figures = pd.concat([ours, others], ignore_index=True)
     keys = [(direction, metric) for direction in DIRECTIONS for metric in METRICS]
     figures["column"] = list(zip(figures["direction"], figures["metric"], strict=True))
-    groups, notes = (
-        [Group(heading="", rows=_rows(figures[figures["kind"] == "measured"], keys))],
-        [],
-    )
-    for kind, heading in _headings(protocol).items():
+    groups = [Group(heading="", rows=_rows(figures[figures["kind"] == "measured"], keys))]
+    notes = detectable_in_words(comparisons)
+    for kind, heading in headings(protocol).items():
         of_kind = figures[figures["kind"] == kind]
         if len(of_kind):
             groups.append(Group(heading=heading, rows=_rows(of_kind, keys)))
-            notes += _sources(of_kind)
+            notes += sources(of_kind)
     return Table(
         name=protocol.benchmark,
-        caption=_caption(protocol, measured),
+        caption=_caption(protocol, measured, comparisons),
         columns=tuple((DIRECTIONS[direction], METRICS[metric]) for direction, metric in keys),
         names=tuple(f"{direction} {METRICS[metric]}" for direction, metric in keys),
         groups=tuple(groups),
         notes=tuple(notes),
-        figures=_stored(figures, protocol, "protocol", "backbone", "selected_on", "source"),
+        figures=_stored(
+            figures, protocol, "protocol", "backbone", "selected_on", "source", "verdict"
+        ),
     )
 
 
-def summary_table(protocols: Sequence[Protocol], metrics: pd.DataFrame) -> Table:
-    """Return text-to-video R@1 of every method on every benchmark.
+def summary_table(
+    protocols: Sequence[Protocol],
+    metrics: pd.DataFrame,
+    cells: pd.DataFrame,
+    comparisons: pd.DataFrame,
+) -> Table:
+    """Return text-to-video R@1 of every method on every benchmark; arguments as above.
 
-    Beneath stand X-Pool minus mean pooling, where mean pooling is compared, and the level of
-    chance, which is one in the number of videos.
+    Beneath stand X-Pool minus mean pooling with its p-value, where mean pooling is compared, and
+    the level of chance, which is one in the number of videos.
     """
     first = protocols[0]
-    recall = metrics[(metrics["direction"] == "t2v") & (metrics["metric"] == "R@1")]
-    ours = over_seeds(recall).assign(kind="measured")
-    ours["label"] = ours["method"].map(method_name)
-    beneath = []
-    if "mean_pool" in first.methods:
-        label = f"{method_name('xpool')} − {method_name('mean_pool')}"
-        beneath.append(lead(metrics).assign(kind="difference", label=label))
-    sizes = recall.drop_duplicates("benchmark")
+    chosen = [
+        table[(table["direction"] == "t2v") & (table["metric"] == "R@1")]
+        for table in (cells, metrics)
+    ]
+    ours = _ours(first, standing(chosen[0], comparisons))
+    sizes = chosen[1].drop_duplicates("benchmark")
     chance = sizes[["benchmark", "direction", "metric"]].assign(
         method="chance", label="Chance", kind="chance", mean=100 / sizes["n_video"], n_seeds=0
     )
-    beneath.append(chance)
-    figures = pd.concat([ours, *beneath], ignore_index=True)
+    figures = pd.concat([ours, *_lead(comparisons), chance], ignore_index=True)
     figures["column"] = figures["benchmark"]
     keys = [protocol.benchmark for protocol in protocols]
     is_ours = figures["kind"] == "measured"
@@ -193,8 +186,9 @@ def summary_table(protocols: Sequence[Protocol], metrics: pd.DataFrame) -> Table
         name="summary",
         caption=(
             f"{first.heading('Summary')} Text-to-video R@1 in percent on the test split; "
-            f"{first.spread()}. The difference is taken seed by seed; chance is one in the number "
-            f"of videos. {first.how()}"
+            f"{first.spread()}. Bold, {DIFFERS}, {DIFFERS_IN_TABLE} and p as in the tables of the "
+            "benchmarks; the difference is of the same queries and seeds; chance is one in the "
+            f"number of videos. {first.how()}"
         ),
         columns=tuple((head, protocol.title) for protocol in protocols),
         names=tuple(protocol.title for protocol in protocols),
@@ -207,48 +201,62 @@ def summary_table(protocols: Sequence[Protocol], metrics: pd.DataFrame) -> Table
     )
 
 
-def _others(protocol: Protocol, published: pd.DataFrame) -> pd.DataFrame:
-    """Published figures on this benchmark that were made with the training list in force."""
-    trained = str(protocol.options.get("training_videos", ""))
-    fits = (published["benchmark"] == protocol.benchmark) & (
-        published["training_videos"] == trained
-    )
-    kinds = published["kind"].isin(_headings(protocol))
-    return published[fits & kinds].rename(columns={"value": "mean"})
+def _ours(protocol: Protocol, cells: pd.DataFrame) -> pd.DataFrame:
+    """Measured rows, in the order of the methods."""
+    order = {method: place for place, method in enumerate(protocol.methods)}
+    rows = cells.sort_values("method", key=lambda column: column.map(order), kind="stable")
+    return rows.assign(kind="measured", label=rows["method"].map(method_name))
 
 
-def _headings(protocol: Protocol) -> dict[str, str]:
-    if protocol.synthetic:
-        return {"paper": "Published, other data: not comparable"}
-    return {"paper": "Published", "reproduction": "Reruns by others"}
+def _lead(comparisons: pd.DataFrame) -> list[pd.DataFrame]:
+    """X-Pool minus mean pooling in text-to-video R@1, and its p-values as rows of their own."""
+    rows = comparisons[
+        (comparisons["method"] == "xpool")
+        & (comparisons["against"] == "mean_pool")
+        & (comparisons["direction"] == "t2v")
+        & (comparisons["metric"] == "R@1")
+    ].assign(method="xpool - mean_pool")
+    lead = f"{method_name('xpool')} − {method_name('mean_pool')}"
+    differences = rows.assign(kind="difference", label=lead, mean=rows["delta"])
+    found = [differences]
+    for column, label in (
+        ("p_column", "p, Holm over the column"),
+        ("p_table", "p, Holm over the table"),
+    ):
+        p_values = rows[["benchmark", "method", "direction", "metric", "n_seeds"]]
+        found.append(p_values.assign(kind="p-value", label=label, mean=rows[column]))
+    return found
 
 
 def _stored(figures: pd.DataFrame, protocol: Protocol, *more: str) -> pd.DataFrame:
     """Columns of a table's CSV, in their order."""
     columns = ["setting", "benchmark", "kind", "method", "label", "direction", "metric"]
     figures = figures.assign(setting=protocol.setting)
-    return figures.reindex(columns=[*columns, "mean", "std", "n_seeds", *more]).astype(
-        {"n_seeds": "Int64"}
-    )
+    sure = [
+        "mean",
+        "std",
+        "n_seeds",
+        "ci_low",
+        "ci_high",
+        "p_value",
+        "p_column",
+        "p_table",
+        "detectable",
+    ]
+    return figures.reindex(columns=[*columns, *sure, *more]).astype({"n_seeds": "Int64"})
 
 
 # --- what is printed ---
 
 
 def _rows(figures: pd.DataFrame, keys: Sequence[Any]) -> tuple[Row, ...]:
-    """Rows in the order of the labels; of several measured rows the best is bold.
+    """Rows in the order of the labels.
 
     Args:
-        figures: columns label, kind, metric, mean, std, and ``column``, which holds a key.
+        figures: columns label, kind, mean, ci_low, ci_high, mark, best, and ``column``, which holds
+            a key.
         keys: which figure stands in which column.
     """
-    best: dict[Any, float] = {}
-    measured = figures[figures["kind"] == "measured"]
-    if measured["label"].nunique() > 1:
-        for key in keys:
-            of_column = measured[measured["column"] == key]
-            lower_is_better = METRICS[of_column["metric"].iloc[0]].endswith("↓")
-            best[key] = (min if lower_is_better else max)(map(_printed, of_column["mean"]))
     rows = []
     for label, of_row in figures.groupby("label", sort=False):
         by_key: dict[Any, Any] = {figure.column: figure for figure in of_row.itertuples()}
@@ -257,32 +265,35 @@ def _rows(figures: pd.DataFrame, keys: Sequence[Any]) -> tuple[Row, ...]:
             Row(
                 label=str(label),
                 cells=tuple(_cell(figure) if figure else NO_FIGURE for figure in found),
-                bold=tuple(
-                    figure is not None and best.get(key) == _printed(figure.mean)
-                    for key, figure in zip(keys, found, strict=True)
-                ),
+                bold=tuple(figure is not None and figure.best is True for figure in found),
             )
         )
     return tuple(rows)
 
 
-def _printed(value: float) -> float:
-    """The value as it is printed: what is equal in print is equally best."""
-    return float(f"{value:.1f}")
-
-
 def _cell(figure: Any) -> str:
-    sign = "+" if figure.kind == "difference" and figure.mean > 0 else ""
-    mean = f"{sign}{figure.mean:.1f}".replace("-", "−")
-    return mean if math.isnan(figure.std) else f"{mean} ± {figure.std:.1f}"
+    """A figure, its mark and its interval, as far as there are any."""
+    if figure.kind == "p-value":
+        return "<0.001" if figure.mean < 0.001 else f"{figure.mean:.3f}"
+    sign = "+" if figure.kind == "difference" else ""
+    mean = _signed(figure.mean, sign) + (figure.mark if figure.kind == "measured" else "")
+    if math.isnan(figure.ci_low):
+        return mean
+    return f"{mean} [{_signed(figure.ci_low, sign)}, {_signed(figure.ci_high, sign)}]"
 
 
-def _caption(protocol: Protocol, measured: pd.DataFrame) -> str:
+def _signed(value: float, sign: str) -> str:
+    """One decimal, with a plus where ``sign`` is one, and never a minus before zero."""
+    return f"{value:{sign}z.1f}".replace("-", "−")
+
+
+def _caption(protocol: Protocol, measured: pd.DataFrame, comparisons: pd.DataFrame) -> str:
     tied = measured.loc[measured["metric"] == "tied", "value"].max()
     return (
         f"{protocol.heading(protocol.title)} Test split: {_tested(protocol, measured)}. "
         "R@K in percent, median (MdR) and mean rank (MnR) from 1; "
-        f"{protocol.spread()}. {protocol.how()} What ties with the right answer counts as before "
+        f"{protocol.spread()}. {marks_in_words(comparisons)} {protocol.how()} "
+        "What ties with the right answer counts as before "
         f"or after it with equal chance (at most {tied:.1f} % of a run's queries tie)."
     )
 
@@ -299,32 +310,6 @@ def _tested(protocol: Protocol, metrics: pd.DataFrame) -> str:
         )
     n_text, n_video = sizes.iloc[0]
     return "; ".join([f"{n_text:,} texts, {n_video:,} videos", *protocol.options_in_words()])
-
-
-def _sources(figures: pd.DataFrame) -> list[str]:
-    """One note a row: protocol, selection, and which figure comes from where."""
-    notes = []
-    for label, of_row in figures.groupby("label", sort=False):
-        origins = [str(of_row["source"].iloc[0])]
-        if of_row["source"].nunique() > 1:
-            origins = [_origin(of_source) for _, of_source in of_row.groupby("source", sort=False)]
-        first = of_row.iloc[0]
-        selected = (
-            f"selected on {first['selected_on']}"
-            if first["selected_on"] != "unknown"
-            else "selection rule unknown"
-        )
-        notes.append(
-            f"{label}: {first['protocol']}, {first['backbone']}, {selected}. {'; '.join(origins)}."
-        )
-    return notes
-
-
-def _origin(figures: pd.DataFrame) -> str:
-    """Which figures a source gives, e.g. ``t2v R@5, R@10: layer6ai-labs/xpool#13``."""
-    by_direction = figures.groupby("direction", sort=False)["metric"].agg(", ".join)
-    named = " and ".join(f"{direction} {metrics}" for direction, metrics in by_direction.items())
-    return f"{named}: {figures['source'].iloc[0]}"
 
 
 def main() -> None:

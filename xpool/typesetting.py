@@ -100,11 +100,19 @@ def to_latex(table: Table) -> str:
         if group.heading:
             body.append(rf"\multicolumn{{{width + 1}}}{{l}}{{\emph{{{_tex(group.heading)}}}}} \\")
         for row in group.rows:
+            parts = [_interval_apart(cell) for cell in row.cells]
             cells = [
                 rf"\textbf{{{_tex(cell)}}}" if bold else _tex(cell)
-                for cell, bold in zip(row.cells, row.bold, strict=True)
+                for (cell, _), bold in zip(parts, row.bold, strict=True)
             ]
             body.append(" & ".join([_tex(row.label), *cells]) + r" \\")
+            if any(interval for _, interval in parts):
+                small = [
+                    rf"{{\tiny {_tex(interval.replace(', ', ','))}}}" if interval else ""
+                    for _, interval in parts
+                ]
+                body[-1] += "[-2pt]"
+                body.append(" & ".join(["", *small]) + r" \\")
     notes = [rf"\par\smallskip\raggedright\scriptsize {_tex(' '.join(table.notes))}"]
     lines = [
         r"% needs \usepackage{booktabs}",
@@ -114,7 +122,7 @@ def to_latex(table: Table) -> str:
         rf"\label{{tab:{table.name}}}",
         r"\par\smallskip",
         r"\footnotesize",
-        r"\setlength{\tabcolsep}{2pt}",
+        r"\setlength{\tabcolsep}{1pt}",
         rf"\begin{{tabular}}{{l{'r' * width}}}",
         r"\toprule",
         " & ".join(["", *heads]) + r" \\",
@@ -156,7 +164,9 @@ def to_html(table: Table) -> str:
             cells = [f'<td style="{label}">{html.escape(row.label)}</td>']
             for text, bold in zip(row.cells, row.bold, strict=True):
                 weight = ";font-weight:bold" if bold else ""
-                cells.append(f'<td style="{number}{weight}">{html.escape(text)}</td>')
+                figure, interval = map(html.escape, _interval_apart(text))
+                small = f'<br><span style="{_SMALL}">{interval}</span>' if interval else ""
+                cells.append(f'<td style="{number}{weight}">{figure}{small}</td>')
             rows.append(_html_row(cells, style))
             style = ""
     notes = "".join(f"<li>{html.escape(note)}</li>" for note in table.notes)
@@ -169,6 +179,18 @@ def to_html(table: Table) -> str:
         + (f'<ul style="font-size:11px;max-width:80em">{notes}</ul>\n' if notes else "")
         + "</div>\n"
     )
+
+
+_SMALL = "font-size:10px;font-weight:normal;color:#555"
+
+
+def _interval_apart(cell: str) -> tuple[str, str]:
+    """Split ``46.9† [44.0, 50.0]`` before its interval, which is printed beneath the figure.
+
+    Ten columns with intervals beside their figures would be wider than a page.
+    """
+    figure, bracket, rest = cell.partition(" [")
+    return figure, f"[{rest}" if bracket else ""
 
 
 def _html_row(cells: list[str], style: str = "") -> str:
@@ -203,6 +225,10 @@ _TEX = {
     "–": "--",
     "×": r"$\times$",
     "±": r"$\pm$",
+    "<": "$<$",
+    ">": "$>$",
+    "†": r"$^\dagger$",
+    "‡": r"$^\ddagger$",
 }
 
 
