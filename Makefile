@@ -18,7 +18,7 @@ UV := $(shell command -v uv 2>/dev/null || echo .tools/bin/uv)
 NAME ?= mini
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro dashboard study-worker test check bench doctor setting lock clean
+.PHONY: help setup repro dashboard study-worker verify test check bench doctor setting lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-12s %s\n", $$1, $$2}'
@@ -48,6 +48,9 @@ dashboard: setup ## Show all studies in the browser, while they run and after: m
 study-worker: setup ## Run trials of a study beside other workers: make study-worker STUDY=temperature
 	@test -n "$(STUDY)" || { echo "error: which study? make study-worker STUDY=temperature"; exit 2; }
 	@python -m xpool.study_worker --study $(STUDY)
+
+verify: setup ## Confirm results from the saved runs, all or one: make verify RUN=results/mini/train/xpool/msvd/0
+	@python -m xpool.verify $(RUN)
 
 test: setup ## Run the tests
 	python -m pytest

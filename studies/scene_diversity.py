@@ -18,6 +18,7 @@ from pydantic import Field
 from xpool import paths
 from xpool.captions import read_manifest
 from xpool.cell import read_cell
+from xpool.digests import content
 from xpool.experiment import (
     Block,
     Experiment,
@@ -26,7 +27,6 @@ from xpool.experiment import (
     Study,
     benchmarks_of,
     choice,
-    content,
     grid,
     scale,
 )

@@ -6,7 +6,6 @@ Oracles: values counted by hand, and the names of two experiments that differ in
 import dataclasses
 import itertools
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -24,7 +23,6 @@ from xpool.experiment import (
     Outcome,
     ParamsChangedError,
     choice,
-    content,
     grid,
     load_study,
     scale,
@@ -212,52 +210,6 @@ def test_the_name_of_a_search_changes_with_its_space_and_not_with_its_length():
     assert set(short.planned()) < set(long.planned())
     wider = made(cells=({},) * 3, space={"lr": FloatDistribution(1e-5, 1e-2, log=True)})
     assert wider.name != short.name
-
-
-def data(folder):
-    folder.mkdir(parents=True)
-    (folder / "index.parquet").write_bytes(b"checksums")
-    (folder / "part").mkdir()
-    (folder / "part" / "text.npy").write_bytes(b"numbers")
-    (folder / "frames-000.bin").write_bytes(b"pixels")
-    return folder
-
-
-def test_content_is_of_bytes_and_not_of_place_or_time(tmp_path):
-    one = data(tmp_path / "one" / "msvd")
-    other = shutil.copytree(one, tmp_path / "other" / "msvd", copy_function=shutil.copyfile)
-    os.utime(other / "index.parquet", (1, 1))
-    assert content([one]) == content([other])
-
-
-@pytest.mark.parametrize("file", ["index.parquet", "part/text.npy"])
-def test_content_changes_with_any_file(tmp_path, file):
-    folder = data(tmp_path / "data")
-    before = content([folder])
-    (folder / file).write_bytes(b"Checksums")
-    assert content([folder]) != before
-
-
-def test_content_changes_with_names_and_further_files(tmp_path):
-    folder = data(tmp_path / "data")
-    seen = [content([folder]), content([folder / "index.parquet"])]
-    (folder / "more").touch()
-    seen.append(content([folder]))
-    (folder / "more").rename(folder / "other")
-    seen.append(content([folder]))
-    assert len(set(seen)) == 4
-
-
-def test_content_skips_packed_pixels(tmp_path):
-    folder = data(tmp_path / "data")
-    before = content([folder])
-    (folder / "frames-000.bin").write_bytes(b"others")
-    assert content([folder]) == before
-
-
-def test_content_of_what_is_not_there_says_how_to_make_it():
-    with pytest.raises(InputError, match="data/mini: not found; run `dvc repro`"):
-        content([Path("data/mini")])
 
 
 def test_a_study_that_is_not_there_is_named():

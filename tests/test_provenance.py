@@ -1,14 +1,22 @@
-"""What a trial is recorded with: of the code that runs, and of the params as they are (oracle)."""
+"""What a result is recorded with: of the code that runs, params and data as they are (oracle)."""
 
 import hashlib
+import json
 import subprocess
+from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 import torch
+import worlds
+import yaml
 
+from xpool import evaluate, paths, train
 from xpool import provenance as module
-from xpool.provenance import provenance
+from xpool.batches import EmbeddingData
+from xpool.digests import content
+from xpool.provenance import device_name, inputs_of, of_training, provenance
 
 CPU = torch.device("cpu")
 
@@ -51,6 +59,13 @@ def test_a_changed_file_is_marked_and_a_new_one_is_not():
     assert provenance(CPU)["commit"] == f"{commit}+"
 
 
+def test_what_the_pipeline_writes_itself_is_no_change():
+    Path("dvc.lock").write_text("stages: {}")
+    commit = committed()
+    Path("dvc.lock").write_text("stages: {train: {}}")
+    assert provenance(CPU)["commit"] == commit
+
+
 def test_commit_is_the_one_that_the_process_began_with():
     commit = committed()
     assert provenance(CPU)["commit"] == commit
@@ -75,3 +90,132 @@ def test_device_and_versions_are_named():
     found = provenance(CPU)
     assert found["device"].startswith("cpu (")
     assert torch.__version__ in found["versions"]
+
+
+PLACE = ("mini", "mean_pool", "msvd", 0)
+METHOD = "baselines.mean_pool"
+
+
+def call(monkeypatch, step):
+    flags = ["--method", METHOD, "--benchmark", "msvd", "--seed", "0"]
+    monkeypatch.setattr("sys.argv", [step.__name__, *flags])
+    step.main()
+
+
+def record_of(folder):
+    return json.loads((folder(*PLACE) / "provenance.json").read_text())
+
+
+def digest(path):
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_a_training_leaves_what_it_was_made_with(monkeypatch):
+    worlds.write_project()
+    commit = committed()
+    before = datetime.now(UTC).isoformat(timespec="seconds")
+    call(monkeypatch, train)
+    found = record_of(paths.training)
+    assert (found["commit"], found["dirty"]) == (commit, False)
+    assert found["run"] == dict(zip(("setting", "method", "benchmark", "seed"), PLACE, strict=True))
+    params = yaml.safe_load(Path("params.yaml").read_text())
+    assert found["params"] == {
+        "train": params["train"],
+        "frames": params["frames"],
+        "recipe": params["recipes"]["mean_pool"]["msvd"],
+        "selection": "val",
+        "manifest": params["manifest"]["msvd"],
+    }
+    assert found["data"] == {"embeddings": content([paths.embeddings("mini", "msvd")])}
+    assert found["encoder"] == content([paths.encoder("mini")])
+    names = ("checkpoint.safetensors", "curve.csv", "run.json")
+    assert found["files"] == {name: digest(paths.training(*PLACE) / name) for name in names}
+    assert found["versions"]["torch"] == version("torch")
+    assert {"python", "numpy", "open_clip_torch", "transformers", "accelerate", "decord"} < set(
+        found["versions"]
+    )
+    assert found["threads"] == torch.get_num_threads() == 1
+    assert before <= found["started"] <= datetime.now(UTC).isoformat(timespec="seconds")
+    if not torch.cuda.is_available():
+        assert found["device"] == device_name(CPU)
+        assert found["precision"] == "fp32"
+        assert found["gpu_hours"] == 0
+        assert found["cpu_hours"] == pytest.approx(found["seconds"] / 3600, abs=1e-6)
+    assert 0 < found["seconds"] < 600
+
+
+def test_a_run_without_steps_took_no_time(monkeypatch):
+    worlds.write_project(epochs=0)
+    call(monkeypatch, train)
+    assert record_of(paths.training)["seconds"] == 0
+
+
+def test_a_resumed_run_records_the_whole_time(monkeypatch):
+    """Its first start lies years back and took an hour, by what is in its work folder."""
+    worlds.write_project(epochs=2)
+    original, seen = EmbeddingData.batch, []
+
+    def stops(self, rows, seed):
+        seen.append(seed)
+        if len(seen) == 6:
+            raise KeyboardInterrupt
+        return original(self, rows, seed)
+
+    monkeypatch.setattr(EmbeddingData, "batch", stops)
+    with pytest.raises(KeyboardInterrupt):
+        call(monkeypatch, train)
+    monkeypatch.setattr(EmbeddingData, "batch", original)
+    (folder,) = Path(".work/train").glob("*@*")
+    (state,) = folder.glob("step-*/state.json")
+    state.write_text(json.dumps(json.loads(state.read_text()) | {"seconds": 3600.0}))
+    assert (folder / "started").is_file()
+    (folder / "started").write_text("2020-01-01T00:00:00+00:00")
+    call(monkeypatch, train)
+    found = record_of(paths.training)
+    assert found["started"] == "2020-01-01T00:00:00+00:00"
+    assert 3600 < found["seconds"] < 4200
+    assert not list(folder.parent.glob("*@*")), "the work folder is gone"
+
+
+def test_an_evaluation_leaves_the_same_record_each_time(monkeypatch):
+    worlds.write_project()
+    call(monkeypatch, train)
+    call(monkeypatch, evaluate)
+    path = paths.similarity(*PLACE) / "provenance.json"
+    before = path.read_bytes()
+    found = record_of(paths.similarity)
+    assert found["checkpoint"] == digest(paths.training(*PLACE) / "checkpoint.safetensors")
+    names = ("similarity.npy", "texts.parquet", "videos.parquet")
+    assert found["files"] == {name: digest(path.with_name(name)) for name in names}
+    call(monkeypatch, evaluate)
+    assert path.read_bytes() == before
+
+
+def test_hours_are_those_of_all_devices(tmp_path, monkeypatch):
+    """Oracle: half an hour on two GPUs is one GPU hour; on two processes of a CPU, one CPU hour."""
+    for name in module.TRAINED:
+        (tmp_path / name).touch()
+    monkeypatch.setattr(module, "device_name", str)
+    hours = {}
+    for device in ("cuda", "cpu"):
+        found = of_training(
+            run={}, params={}, origin={}, folder=tmp_path, device=torch.device(device),
+            precision="fp32", started="", seconds=1800.0, processes=2,
+        )  # fmt: skip
+        hours[device] = (found["gpu_hours"], found["cpu_hours"])
+    assert hours == {"cuda": (1.0, 0.0), "cpu": (0.0, 1.0)}
+
+
+def test_fine_tuning_reads_frames_and_the_manifest():
+    for path in (paths.frames("mini", "msvd"), paths.encoder("mini")):
+        path.mkdir(parents=True)
+        (path / "index").write_bytes(b"x")
+    manifest = paths.manifest("mini", "msvd")
+    manifest.parent.mkdir()
+    manifest.write_bytes(b"captions")
+    before = inputs_of("mini", "msvd", "frames")
+    assert set(before["data"]) == {"frames", "manifest"}
+    manifest.write_bytes(b"Captions")
+    after = inputs_of("mini", "msvd", "frames")
+    assert before["data"]["manifest"] != after["data"]["manifest"]
+    assert before["data"]["frames"] == after["data"]["frames"]

@@ -1,11 +1,13 @@
 """The step that ranks every query of every run: files, order, refusals."""
 
+import itertools
 import json
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import worlds
 import yaml
 
 from xpool import paths
@@ -20,6 +22,8 @@ PARAMS = {
     "seeds": [1, 0],
     "selection": "val",
 }
+
+PLACES = list(itertools.product(["xpool", "mean_pool"], PARAMS["benchmarks"], PARAMS["seeds"]))
 
 
 def write_cells(params):
@@ -48,6 +52,7 @@ def project(tmp_path, monkeypatch):
     monkeypatch.setattr("sys.argv", ["metrics"])
     Path("params.yaml").write_text(yaml.safe_dump(PARAMS))
     write_cells(PARAMS)
+    worlds.write_records("mini", PLACES)
 
 
 @pytest.mark.usefixtures("project")
@@ -130,4 +135,61 @@ def test_step_files_that_do_not_fit_are_named(name, table, message):
     folder = paths.similarity("mini", "xpool", "msvd", 0)
     pd.DataFrame(table).to_parquet(folder / f"{name}.parquet")
     with pytest.raises(InputError, match=message):
+        step.main()
+
+
+@pytest.mark.usefixtures("project")
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"data__embeddings": "x"}, "data.embeddings is 'msvd0+' in the one and 'x' in the other"),
+        ({"encoder": "x"}, "encoder is 'e+' in the one and 'x' in the other"),
+        ({"params__train__epochs": 5}, "params.train.epochs is 3 in the one and 5 in the other"),
+        ({"params__frames__sampling": "rand"}, "params.frames.sampling is 'uniform'.*'rand'"),
+        ({"params__frames": {}}, "params.frames is 'nothing' in the one and {} in the other"),
+        ({"params__selection": "last"}, "params.selection is 'val' in the one and 'last'"),
+        ({"params__manifest__allowed_missing": 0.5}, "params.manifest.allowed_missing is 0.0.*0.5"),
+        ({"params__recipe__lr_pooling": 1.0}, "params.recipe.lr_pooling is 0.001.*1.0"),
+    ],
+)
+def test_step_refuses_runs_that_no_table_may_mix(changes, message):
+    other = paths.training("mini", "xpool", "msvd", 1)
+    worlds.write_records("mini", [("xpool", "msvd", 1)], **changes)
+    with pytest.raises(InputError, match=f"train/.* and {other} cannot .*: {message}.*dvc repro"):
+        step.main()
+    assert not paths.metrics_table("mini").exists()
+    assert not paths.ranks("mini").exists()
+
+
+@pytest.mark.usefixtures("project")
+def test_step_takes_what_may_differ():
+    """Data between benchmarks, recipes between methods, commits and devices between runs."""
+    of_msvd = [place for place in PLACES if place[1] == "msvd"]
+    worlds.write_records("mini", of_msvd, data={"frames": "x"}, params__manifest={})
+    worlds.write_records(
+        "mini", [("xpool", "msrvtt", 0)], commit="b", device="cuda (H100)", seconds=3.5
+    )
+    step.main()
+
+
+@pytest.mark.usefixtures("project")
+def test_step_refuses_a_similarity_of_other_weights():
+    run = paths.training("mini", "xpool", "msvd", 1)
+    worlds.write_records("mini", [("xpool", "msvd", 1)], **{"files__checkpoint.safetensors": "new"})
+    with pytest.raises(InputError, match=f"similarity/.* and {run} do not belong together.*xpool1"):
+        step.main()
+
+
+@pytest.mark.usefixtures("project")
+@pytest.mark.parametrize("folder", [paths.training, paths.similarity])
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [(None, "not found; run `dvc repro`"), ("{", "not JSON"), ("[]", "expected an object")],
+)
+def test_step_names_a_record_that_cannot_be_read(folder, text, message):
+    path = folder("mini", "mean_pool", "msrvtt", 0) / "provenance.json"
+    path.unlink()
+    if text:
+        path.write_text(text)
+    with pytest.raises(InputError, match=f"{path}: {message}"):
         step.main()

@@ -8,12 +8,15 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+import yaml
 
 from xpool import paths
 from xpool.captions import COLUMNS
 from xpool.embedding_cache import write_text_transformer
 from xpool.frame_cache import INDEX
 from xpool.interfaces import TextTransformer
+from xpool.records import RECORD
+from xpool.sources import TOP
 
 DIM = 16
 FRAMES = 6
@@ -119,3 +122,46 @@ def write_pixels(setting: str, benchmark: str, videos=(16, 8, 4), seed=0):
     manifest = paths.manifest(setting, benchmark)
     manifest.parent.mkdir(parents=True)
     pd.DataFrame(captions, columns=list(COLUMNS)).to_parquet(manifest)
+
+
+def write_project(**train):
+    """Write a project of one benchmark and two methods to the current folder, up to the training.
+
+    Frozen-encoder runs only take the digest of the encoder, so any file stands for it.
+    """
+    params = yaml.safe_load((TOP / "params.yaml").read_text())
+    params |= {"benchmarks": ["msvd"], "baselines": ["mean_pool"], "seeds": [0]}
+    params["train"] |= {"frames": FRAMES, "epochs": 1} | train
+    params["frames"]["counts"] = [FRAMES]
+    Path("params.yaml").write_text(yaml.safe_dump(params))
+    write_embeddings(paths.embeddings("mini", "msvd"))
+    paths.encoder("mini").mkdir()
+    (paths.encoder("mini") / "weights.safetensors").write_bytes(b"of the encoder")
+
+
+def write_records(setting: str, places, **changes):
+    """Write the records of made-up runs, alike but for ``changes`` (``__`` in a key for a dot)."""
+    for method, benchmark, seed in places:
+        record = {
+            "encoder": "e" * 64,
+            "data": {"embeddings": f"{benchmark:0<64}"},
+            "params": {
+                "train": {"epochs": 3, "frames": 12}, "frames": {"sampling": "uniform"},
+                "selection": "val", "manifest": {"allowed_missing": 0.0},
+                "recipe": {"lr_pooling": 1e-3, "pooling": {"of": method}},
+            },
+            "files": {"checkpoint.safetensors": f"{method}{seed}"},
+        }  # fmt: skip
+        for key, value in changes.items():
+            *parents, last = key.split("__")
+            place = record
+            for parent in parents:
+                place = place[parent]
+            place[last] = value
+        scored = {"checkpoint": f"{method}{seed}"}
+        for folder, content in (
+            (paths.training(setting, method, benchmark, seed), record),
+            (paths.similarity(setting, method, benchmark, seed), scored),
+        ):
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / RECORD).write_text(json.dumps(content))

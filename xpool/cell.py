@@ -3,13 +3,21 @@
 import argparse
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
 from xpool.batches import Data
 from xpool.model import RetrievalModel, Towers
-from xpool.params import read
-from xpool.recipes import Recipe, Selection, TrainParams, build_pooling, recipe_for
+from xpool.params import read, setting
+from xpool.recipes import (
+    Recipe,
+    Selection,
+    TrainParams,
+    build_pooling,
+    recipe_for,
+    short_name,
+)
 from xpool.seeds import seed_for
 
 
@@ -46,6 +54,16 @@ def read_cell(method: str, benchmark: str, seed: int) -> Cell:
         recipe=recipe_for(method, benchmark),
         rule=read("selection", Selection),
     )
+
+
+def coordinates(cell: Cell) -> dict[str, Any]:
+    """Return what names a run, as its records hold it."""
+    return {
+        "setting": setting(),
+        "method": short_name(cell.method),
+        "benchmark": cell.benchmark,
+        "seed": cell.seed,
+    }
 
 
 def new_model(cell: Cell, data: Data) -> RetrievalModel:

@@ -75,6 +75,14 @@ class RunState:
         for state in older:
             shutil.rmtree(state)
 
+    def record(self) -> dict[str, Any] | None:
+        """Return what was recorded with the newest state, or None at the start."""
+        state = self.latest()
+        if state is None:
+            return None
+        record: dict[str, Any] = json.loads((state / "state.json").read_text(encoding="utf-8"))
+        return record
+
     def load(self, model: nn.Module, optimizer: Optimizer) -> dict[str, Any] | None:
         """Put the newest state into the model and the optimiser; return its record."""
         state = self.latest()
@@ -87,5 +95,4 @@ class RunState:
             moments.setdefault(int(number), {})[rest] = value
         current = optimizer.state_dict()
         optimizer.load_state_dict({"state": moments, "param_groups": current["param_groups"]})
-        record: dict[str, Any] = json.loads((state / "state.json").read_text(encoding="utf-8"))
-        return record
+        return self.record()

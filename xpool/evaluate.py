@@ -1,50 +1,79 @@
 """[step 5] Score a cell's test split: checkpoint to ``results/<setting>/similarity/...``.
 
-Writes ``similarity.npy``, the ``(text, video)`` float32 matrix, and the names of its rows and
-columns: ``texts.parquet`` (caption_id, video_id) and ``videos.parquet`` (video_id).
+Writes ``similarity.npy``, the ``(text, video)`` float32 matrix, the names of its rows and columns,
+``texts.parquet`` (caption_id, video_id) and ``videos.parquet`` (video_id), and ``provenance.json``.
 
 Run: ``python -m xpool.evaluate --method xpool.xpool --benchmark msrvtt --seed 0``
 """
 
 import logging
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
+from numpy.typing import NDArray
 
 from xpool import paths
 from xpool.batches import open_data
-from xpool.cell import cell_of_flags, new_model
+from xpool.cell import Cell, cell_of_flags, coordinates, new_model
 from xpool.checkpoints import load_weights
 from xpool.command import run
 from xpool.device import best_device
 from xpool.frame_cache import FramesParams
 from xpool.params import read, setting
+from xpool.provenance import of_evaluation
 from xpool.recipes import short_name
+from xpool.records import RECORD
 from xpool.similarity import similarity
-from xpool.workspace import WORK, publish
+from xpool.workspace import WORK, publish, write_json
 
 log = logging.getLogger(__name__)
+
+
+def score(
+    cell: Cell, frames: FramesParams, device: torch.device
+) -> tuple[NDArray[np.float32], pd.DataFrame, pd.DataFrame]:
+    """Score a cell's test split with the checkpoint of its run.
+
+    Returns:
+        The matrix ``(text, video)``; its rows, with columns caption_id and video_id; its columns,
+        with column video_id.
+
+    Raises:
+        InputError: the checkpoint or the data is missing, or they do not fit each other.
+    """
+    data = open_data(setting(), cell.benchmark, cell.train, frames)
+    model = new_model(cell, data)
+    load_weights(model, checkpoint_of(cell))
+    model = model.to(device).eval()
+    gallery = data.gallery(model.towers, "test")
+    scores = similarity(model.pooling, gallery.text, gallery.frames, gallery.mask)
+    videos = pd.DataFrame({"video_id": gallery.video_ids})
+    return scores.cpu().numpy(), gallery.texts, videos
+
+
+def checkpoint_of(cell: Cell) -> Path:
+    """Return the file with a cell's selected weights."""
+    run = paths.training(setting(), short_name(cell.method), cell.benchmark, cell.seed)
+    return run / "checkpoint.safetensors"
 
 
 def main() -> None:
     """Score the cell that the flags name."""
     cell = cell_of_flags(__doc__)
     name = short_name(cell.method)
-    data = open_data(setting(), cell.benchmark, cell.train, read("frames", FramesParams))
-    model = new_model(cell, data)
-    trained = paths.training(setting(), name, cell.benchmark, cell.seed)
-    load_weights(model, trained / "checkpoint.safetensors")
-    model = model.to(best_device()).eval()
-    gallery = data.gallery(model.towers, "test")
-    scores = similarity(model.pooling, gallery.text, gallery.frames, gallery.mask)
-
+    device = best_device()
+    matrix, texts, videos = score(cell, read("frames", FramesParams), device)
     folder = WORK / "evaluate" / f"{setting()}-{name}-{cell.benchmark}-{cell.seed}"
     folder.mkdir(parents=True, exist_ok=True)
-    np.save(folder / "similarity.npy", scores.cpu().numpy())
-    gallery.texts.to_parquet(folder / "texts.parquet")
-    pd.DataFrame({"video_id": gallery.video_ids}).to_parquet(folder / "videos.parquet")
+    np.save(folder / "similarity.npy", matrix)
+    texts.to_parquet(folder / "texts.parquet")
+    videos.to_parquet(folder / "videos.parquet")
+    record = of_evaluation(coordinates(cell), checkpoint_of(cell), folder, device)
+    write_json(folder / RECORD, record)
     publish(folder, paths.similarity(setting(), name, cell.benchmark, cell.seed))
-    log.info("%s %s seed %d: %d x %d", name, cell.benchmark, cell.seed, *scores.shape)
+    log.info("%s %s seed %d: %d x %d", name, cell.benchmark, cell.seed, *matrix.shape)
 
 
 if __name__ == "__main__":

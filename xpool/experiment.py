@@ -12,7 +12,6 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -225,32 +224,3 @@ def choice(*values: Scalar) -> BaseDistribution:
     Optuna lets a range grow between trials of one study, but not a list of choices.
     """
     return CategoricalDistribution(values)
-
-
-def content(paths: Iterable[Path]) -> str:
-    """Digest of files, or of folders with all their files, by what is in them.
-
-    Unlike a time of change it is the same on every machine that shares a study. Packed pixels
-    (``*.bin``) are skipped: the checksums in the index beside them vouch for them.
-
-    Raises:
-        InputError: a path is not there.
-    """
-    digest = hashlib.sha256()
-    for path in paths:
-        if not path.exists():
-            raise InputError(f"{path}: not found; run `dvc repro`, which makes it")
-        members = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
-        for member in members:
-            if member.suffix != ".bin":
-                state = member.stat()
-                digest.update(member.name.encode())
-                digest.update(_digest(member.resolve(), state.st_size, state.st_mtime_ns))
-    return digest.hexdigest()
-
-
-@cache
-def _digest(path: Path, _size: int, _changed_ns: int) -> bytes:
-    """Digest of one file; the experiments of a study share what is large."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").digest()

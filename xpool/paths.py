@@ -81,6 +81,11 @@ def statistics(setting: str) -> Path:
     return Path("results", setting, "statistics")
 
 
+def rank_file(setting: str, method: str, benchmark: str, seed: int) -> Path:
+    """Parquet table: the rank of each query of one run."""
+    return ranks(setting) / method / benchmark / f"{seed}.parquet"
+
+
 def tables(setting: str) -> Path:
     """Folder of the result tables and figures."""
     return Path("results", setting, "tables")

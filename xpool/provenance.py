@@ -1,34 +1,172 @@
-"""What a trial was run with: commit, params, device, versions."""
+"""What a result was made with: commit, params, data, weights, device, versions, time.
+
+A training leaves ``provenance.json`` beside its checkpoint, an evaluation one beside its
+similarity (without times: the same evaluation gives the same bytes), and a trial of a study has a
+short form among its attributes. ``docs/provenance.md`` says what each key means.
+"""
 
 import hashlib
 import platform
 import subprocess
 from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
 
 import torch
 
+from xpool import paths
+from xpool.digests import content, sha256
 from xpool.params import PARAMS_FILE
 from xpool.sources import TOP
+
+PACKAGES = ("torch", "numpy", "open_clip_torch", "transformers", "accelerate", "decord")
+CPU_NAMES = Path("/proc/cpuinfo")
+TRAINED = ("checkpoint.safetensors", "curve.csv", "run.json")
+"""Files of a training whose digests are recorded."""
+SCORED = ("similarity.npy", "texts.parquet", "videos.parquet")
+"""Files of an evaluation whose digests are recorded."""
 
 
 def provenance(device: torch.device) -> dict[str, str]:
     """Return commit (``+`` where files differ from it), digest of params.yaml, device, versions."""
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
+    commit, dirty = _commit()
     return {
-        "commit": _commit(),
+        "commit": f"{commit}{'+' if dirty else ''}",
         "params": hashlib.sha256(PARAMS_FILE.read_bytes()).hexdigest()[:16],
-        "device": f"{device.type} ({name})",
+        "device": device_name(device),
         "versions": f"Python {platform.python_version()}, torch {torch.__version__}",
     }
 
 
+def of_training(
+    *,
+    run: dict[str, Any],
+    params: dict[str, Any],
+    origin: dict[str, Any],
+    folder: Path,
+    device: torch.device,
+    precision: str,
+    started: str,
+    seconds: float,
+    processes: int,
+) -> dict[str, Any]:
+    """Return the record of a finished training.
+
+    Args:
+        run: its coordinates: setting, method, benchmark, seed.
+        params: those that rule it.
+        origin: what :func:`code` and :func:`inputs_of` returned as it began.
+        folder: with the finished run's files.
+        device: that it computed on.
+        precision: of its forward passes, ``fp32`` or ``bf16``.
+        started: when its first step began, ISO 8601.
+        seconds: of training and its evaluations, in all starts together; what a kill threw away
+            and was computed again counts once.
+        processes: that trained it, a device each.
+    """
+    hours = seconds * processes / 3600
+    on_cpu = device.type == "cpu"
+    return {
+        "run": run,
+        "params": params,
+        **origin,
+        "files": {name: sha256(folder / name) for name in TRAINED},
+        **environment(device),
+        "precision": precision,
+        "processes": processes,
+        "started": started,
+        "seconds": round(seconds, 3),
+        "gpu_hours": 0.0 if on_cpu else round(hours, 6),
+        "cpu_hours": round(hours * torch.get_num_threads(), 6) if on_cpu else 0.0,
+    }
+
+
+def of_evaluation(
+    run: dict[str, Any], checkpoint: Path, folder: Path, device: torch.device
+) -> dict[str, Any]:
+    """Return the record of an evaluation: the weights that were scored, and what came of them."""
+    return {
+        "run": run,
+        **code(),
+        "checkpoint": sha256(checkpoint),
+        "files": {name: sha256(folder / name) for name in SCORED},
+        **environment(device),
+        "precision": "fp32",
+    }
+
+
+def data_of(setting: str, benchmark: str, reads: str) -> dict[str, Path]:
+    """Return by kind where a run's data lies; ``reads`` as in ``train.reads``."""
+    if reads == "embeddings":
+        return {"embeddings": paths.embeddings(setting, benchmark)}
+    return {
+        "frames": paths.frames(setting, benchmark),
+        "manifest": paths.manifest(setting, benchmark),
+    }
+
+
+def inputs_of(setting: str, benchmark: str, reads: str) -> dict[str, Any]:
+    """Return digests of what a run reads: of its data by kind, and of the encoder's weights.
+
+    Raises:
+        InputError: some of it is not there.
+    """
+    data = data_of(setting, benchmark, reads)
+    return {
+        "data": {name: content([path]) for name, path in data.items()},
+        "encoder": content([paths.encoder(setting)]),
+    }
+
+
+def environment(device: torch.device) -> dict[str, Any]:
+    """Return what last digits depend on beside the numbers: device, threads, flags, versions."""
+    return {
+        "device": device_name(device),
+        "threads": torch.get_num_threads(),
+        "determinism": {
+            "algorithms": torch.are_deterministic_algorithms_enabled(),
+            "cudnn_deterministic": torch.backends.cudnn.deterministic,
+            "cudnn_benchmark": torch.backends.cudnn.benchmark,
+            "cudnn_tf32": torch.backends.cudnn.allow_tf32,
+            "matmul_precision": torch.get_float32_matmul_precision(),
+        },
+        "versions": {"python": platform.python_version()} | {p: version(p) for p in PACKAGES},
+    }
+
+
+def device_name(device: torch.device) -> str:
+    """Return a device with its model, as in ``cuda (NVIDIA A100-SXM4-40GB)``."""
+    if device.type == "cuda":
+        return f"cuda ({torch.cuda.get_device_name(device)})"
+    return f"{device.type} ({_cpu_name()})"
+
+
+@cache
+def _cpu_name() -> str:
+    """Model of the processor where Linux tells it, else its architecture."""
+    lines = CPU_NAMES.read_text().splitlines() if CPU_NAMES.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def code() -> dict[str, Any]:
+    """Return the commit of the code that runs, and whether its files differ from it."""
+    commit, dirty = _commit()
+    return {"commit": commit, "dirty": dirty}
+
+
 @cache  # of the code that runs: what is committed later is not in this process
-def _commit() -> str:
+def _commit() -> tuple[str, bool]:
+    """Commit of the checkout, and whether files differ from it."""
+
     def git(*words: str) -> str:
         done = subprocess.run(["git", *words], cwd=TOP, capture_output=True, text=True, check=False)
         return done.stdout.strip()
 
     commit = git("rev-parse", "HEAD")
     if not commit:
-        return "not a git checkout"
-    return f"{commit}{'+' if git('status', '--porcelain', '--untracked-files=no') else ''}"
+        return "not a git checkout", False
+    # dvc.lock is no code: the pipeline itself writes it as it runs
+    changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", ":(exclude)dvc.lock")
+    return commit, bool(changed)

@@ -1,8 +1,9 @@
 """[step 6] Rank of every query of every run, and the metrics of all runs.
 
 Reads ``results/<setting>/similarity/<method>/<benchmark>/<seed>/`` of each cell that params.yaml
-lists and writes ``ranks/<method>/<benchmark>/<seed>.parquet``, from which all statistics come,
-``metrics.csv`` (long form) and ``metrics.json`` (for ``dvc metrics show``).
+lists, and writes ``ranks/<method>/<benchmark>/<seed>.parquet``, from which all statistics come,
+``metrics.csv`` (long form) and ``metrics.json`` (for ``dvc metrics show``). Runs that do not belong
+in one table, by the ``provenance.json`` beside each, are refused.
 
 Run: ``python -m xpool.ranks``
 """
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 from xpool import paths
 from xpool.command import InputError, run
 from xpool.metrics import Ranks, ranks
+from xpool.mixing import refuse_mixed
 from xpool.params import read, setting
 from xpool.workspace import replacing, write_json
 
@@ -100,6 +102,28 @@ def rank_table(
     return pd.concat(parts, ignore_index=True)
 
 
+def metrics_of(both: Mapping[str, Ranks]) -> dict[str, dict[str, float]]:
+    """Return all figures of a run by direction and name."""
+    return {name: {**one.metrics(), "tied": one.tied()} for name, one in both.items()}
+
+
+def metric_rows(
+    run_columns: Mapping[str, Any],
+    selection: str,
+    values: Mapping[str, Mapping[str, float]],
+    n_text: int,
+    n_video: int,
+) -> list[dict[str, Any]]:
+    """Return a run's rows of ``metrics.csv``, one a figure."""
+    columns = {**run_columns, "split": "test", "selection": selection}
+    size = {"n_text": n_text, "n_video": n_video}
+    return [
+        {**columns, "direction": direction, "metric": metric, "value": value, **size}
+        for direction, metrics in values.items()
+        for metric, value in metrics.items()
+    ]
+
+
 def main() -> None:
     """Run the step over all cells of params.yaml."""
     argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0]).parse_args()
@@ -108,30 +132,19 @@ def main() -> None:
     benchmarks: list[str] = read("benchmarks", list[str])
     methods: list[str] = ["xpool", *read("baselines", list[str])]
     seeds: list[int] = read("seeds", list[int])
-    cells = itertools.product(sorted(benchmarks), sorted(methods), sorted(seeds))
+    cells = list(itertools.product(sorted(benchmarks), sorted(methods), sorted(seeds)))
+    refuse_mixed(here, [(method, benchmark, seed) for benchmark, method, seed in cells])
     rows: list[dict[str, Any]] = []
     nested: dict[str, dict[str, dict[str, dict[str, dict[str, float]]]]] = {}
     for benchmark, method, seed in cells:
         matrix, texts, videos = read_cell(paths.similarity(here, method, benchmark, seed))
         both = ranks(matrix, video_of_text(texts, videos))
-        destination = paths.ranks(here) / method / benchmark / f"{seed}.parquet"
-        with replacing(destination, "wb") as file:
+        with replacing(paths.rank_file(here, method, benchmark, seed), "wb") as file:
             rank_table(both, texts, videos).to_parquet(file, index=False)
-        values = {name: {**one.metrics(), "tied": one.tied()} for name, one in both.items()}
+        values = metrics_of(both)
         nested.setdefault(benchmark, {}).setdefault(method, {})[str(seed)] = values
-        run_columns = {
-            "benchmark": benchmark,
-            "method": method,
-            "seed": seed,
-            "split": "test",
-            "selection": selection,
-        }
-        size = {"n_text": len(texts), "n_video": len(videos)}
-        rows += [
-            {**run_columns, "direction": direction, "metric": metric, "value": value, **size}
-            for direction, metrics in values.items()
-            for metric, value in metrics.items()
-        ]
+        run_columns = {"benchmark": benchmark, "method": method, "seed": seed}
+        rows += metric_rows(run_columns, selection, values, len(texts), len(videos))
     with replacing(paths.metrics_table(here)) as file:
         pd.DataFrame(rows).to_csv(file, index=False, lineterminator="\n")
     write_json(paths.metrics(here), nested)

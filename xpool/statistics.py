@@ -60,9 +60,9 @@ def read_runs(
     """
     runs: Runs = {direction: {method: [] for method in methods} for direction in DIRECTIONS}
     first: dict[str, Queries] = {}
-    first_file = paths.ranks(setting) / methods[0] / benchmark / f"{seeds[0]}.parquet"
+    first_file = paths.rank_file(setting, methods[0], benchmark, seeds[0])
     for method, seed in itertools.product(methods, seeds):
-        file = paths.ranks(setting) / method / benchmark / f"{seed}.parquet"
+        file = paths.rank_file(setting, method, benchmark, seed)
         if not file.is_file():
             raise InputError(f"{file}: not found; run 'dvc repro' to make it")
         both = read_ranks(file, None)

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
 
@@ -28,18 +29,27 @@ from tqdm import tqdm
 
 from xpool import paths, selection
 from xpool.batches import Batch, Data, open_data, rows_of
-from xpool.cell import Cell, cell_of_flags, new_model
+from xpool.cell import Cell, cell_of_flags, coordinates, new_model
 from xpool.checkpoints import RunState, save_weights
 from xpool.command import InputError, run
 from xpool.frame_cache import FramesParams
 from xpool.metrics import retrieval_metrics
 from xpool.model import RetrievalModel
 from xpool.params import read, setting
+from xpool.provenance import code, inputs_of, of_training
 from xpool.recipes import short_name
+from xpool.records import RECORD
 from xpool.schedule import set_rates
 from xpool.seeds import seed_for
 from xpool.similarity import similarity
-from xpool.workspace import fingerprint, publish, work_folder, work_path, write_json
+from xpool.workspace import (
+    fingerprint,
+    publish,
+    replacing,
+    work_folder,
+    work_path,
+    write_json,
+)
 
 log = logging.getLogger(__name__)
 BETAS = (0.9, 0.999)
@@ -306,6 +316,26 @@ def _finish(
     return finished
 
 
+def ruling(cell: Cell, frames: FramesParams) -> dict[str, Any]:
+    """Return the params that rule a run, as JSON holds them."""
+    return {
+        "train": json.loads(cell.train.model_dump_json()),
+        "frames": json.loads(frames.model_dump_json()),
+        "recipe": json.loads(cell.recipe.model_dump_json()),
+        "selection": cell.rule,
+        "manifest": read(f"manifest.{cell.benchmark}", dict[str, Any]),
+    }
+
+
+def _started(folder: Path) -> str:
+    """Return when the work in a folder began, also after a kill."""
+    path = folder / "started"
+    if not path.exists():
+        with replacing(path) as file:
+            file.write(datetime.now(UTC).isoformat(timespec="seconds"))
+    return path.read_text(encoding="utf-8")
+
+
 def main() -> None:
     """Train the cell that the flags name."""
     cell = cell_of_flags(__doc__)
@@ -317,23 +347,34 @@ def main() -> None:
         torch.set_num_threads(1)
     bf16 = cell.train.precision == "bf16" or (cell.train.precision == "auto" and on_cuda)
     accelerator = accelerate.Accelerator(mixed_precision="bf16" if bf16 else "no")
-    name = short_name(cell.method)
+    name, params = short_name(cell.method), ruling(cell, frames)
     source = (paths.embeddings if cell.train.reads == "embeddings" else paths.frames)(
         setting(), cell.benchmark
     )
     data = open_data(setting(), cell.benchmark, cell.train, frames)
-    values = [
-        setting(), cell.method, cell.seed, cell.rule, json.loads(cell.train.model_dump_json()),
-        json.loads(cell.recipe.model_dump_json()), json.loads(frames.model_dump_json()),
-    ]  # fmt: skip
-    digest = fingerprint(values, [source])
+    origin = code() | inputs_of(setting(), cell.benchmark, cell.train.reads)
+    digest = fingerprint([setting(), cell.method, cell.seed, params], [source])
     label = f"{setting()}-{name}-{cell.benchmark}-{cell.seed}"
     folder = work_path("train", label, digest)
     main_process = accelerator.is_main_process
     with work_folder("train", label, digest) if main_process else nullcontext():
         accelerator.wait_for_everyone()
+        started = _started(folder) if main_process else ""
         finished = fit(cell, data, folder, accelerator)
         if main_process:
+            state = RunState(folder).record()  # none where nothing was to be trained
+            record = of_training(
+                run=coordinates(cell),
+                params=params,
+                origin=origin,
+                folder=finished,
+                device=accelerator.device,
+                precision="bf16" if bf16 else "fp32",
+                started=started,
+                seconds=state["seconds"] if state else 0.0,
+                processes=accelerator.num_processes,
+            )
+            write_json(finished / RECORD, record)
             publish(finished, paths.training(setting(), name, cell.benchmark, cell.seed))
             shutil.rmtree(folder)
 

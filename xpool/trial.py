@@ -22,8 +22,9 @@ from xpool import attention_map, paths
 from xpool.batches import Data, EmbeddingData, Gallery, open_data
 from xpool.cell import Cell, new_model
 from xpool.checkpoints import load_weights
+from xpool.digests import content
 from xpool.encoder import embed_images, open_encoder
-from xpool.experiment import Outcome, Scalar, content
+from xpool.experiment import Outcome, Scalar
 from xpool.frame_cache import FramesParams
 from xpool.metrics import ranks, retrieval_metrics
 from xpool.model import RetrievalModel
