@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from xpool import paths
+from xpool import ablation_tables as tables
+from xpool import ablations, paths
 
 LEVEL = {"mean_pool": 12.0, "self_attention": 13.0, "attention": 20.0, "top_k": 18.0, "xpool": 30.0}
 SIZES = {"n_text": 100, "n_video": 100}
@@ -106,3 +107,18 @@ def write_studies(params):
             for place, factor in enumerate(factors)
         ]  # fmt: skip
         pd.DataFrame(importance).to_csv(folder / "importance.csv", index=False)
+
+
+def every_table(protocols):
+    """Every table of the studies that :func:`write_studies` wrote."""
+    read = ablations.read_trials
+    diversity = read("scene_diversity")
+    part = {name: diversity[diversity["part"] == name] for name in set(diversity["part"])}
+    counts = read("frame_count")
+    yield tables.temperatures(read("temperature"), protocols)
+    yield tables.frame_counts(counts[counts["part"] == "methods"], protocols)
+    yield tables.scenes(part["scenes"], protocols)
+    for metric in ("R@1", "MdR", "MnR"):
+        yield tables.distractors(part["distractors"], protocols, metric)
+    yield tables.shots(part["shots"], protocols)
+    yield tables.search(read("search"), protocols)

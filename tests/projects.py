@@ -60,7 +60,7 @@ class Project:
             "DVC_NO_ANALYTICS": "1",
         }
 
-    def run(self, *command, fails=False, timeout=600):
+    def run(self, *command, fails=False, timeout=1200):
         """Run a command in the copy; return its output."""
         done = subprocess.run(
             command, cwd=self.folder, env=self.environment, text=True, timeout=timeout,
@@ -123,6 +123,7 @@ SMALL = {
     "encoder__pretraining__images": 1024,
     "encoder__pretraining__steps": 20,
     "train__epochs": 1,
+    "optuna__workers": 1,
     "ablations__temperature": {
         "benchmarks": ["msrvtt"],
         "seeds": [0, 1],

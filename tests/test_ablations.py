@@ -8,10 +8,9 @@ import pandas as pd
 import pytest
 import yaml
 from made_results import PARAMS
-from made_studies import write_studies
+from made_studies import every_table, write_studies
 from scipy import stats
 
-from xpool import ablation_tables as tables
 from xpool import ablations, paths, typesetting
 from xpool.ablations import best_so_far, curve, gain, pareto
 from xpool.command import InputError
@@ -77,7 +76,9 @@ def test_gain_is_paired_by_seed():
     rows = pd.concat(
         [trials({1: [30, 35]}, method="xpool"), trials({1: [20, 30]}, method="mean_pool")]
     )
-    assert gain(rows, ["x", "seed"])["R@1"].tolist() == [10, 5]
+    found = gain(rows, ["x", "seed"])
+    assert found["R@1"].tolist() == [10, 5]
+    assert found["ratio"].tolist() == [30 / 20, 35 / 30]
     assert gain(rows[rows["method"] == "xpool"], ["x", "seed"]).empty
 
 
@@ -125,20 +126,6 @@ def test_trials_that_are_not_there_are_named(tmp_path, monkeypatch):
     assert ablations.listed() == ["none"]
     with pytest.raises(InputError, match=r"studies/none/trials.csv: not found; run 'dvc repro'"):
         ablations.read_trials("none")
-
-
-def every_table(protocols):
-    read = ablations.read_trials
-    diversity = read("scene_diversity")
-    part = {name: diversity[diversity["part"] == name] for name in set(diversity["part"])}
-    counts = read("frame_count")
-    yield tables.temperatures(read("temperature"), protocols)
-    yield tables.frame_counts(counts[counts["part"] == "methods"], protocols)
-    yield tables.scenes(part["scenes"], protocols)
-    for metric in ("R@1", "MdR", "MnR"):
-        yield tables.distractors(part["distractors"], protocols, metric)
-    yield tables.shots(part["shots"], protocols)
-    yield tables.search(read("search"), protocols)
 
 
 @pytest.mark.usefixtures("project")

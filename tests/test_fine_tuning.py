@@ -16,6 +16,7 @@ def test_fine_tuning_regime_trains_the_whole_encoder(tmp_path):
         tmp_path / "tuned",
         benchmarks=["msvd"],
         baselines=["mean_pool"],
+        studies={"own_models": [], "trained_models": []},
         generate__benchmarks=["msvd"],
         train__reads="frames",
         train__frames=4,

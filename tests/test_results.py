@@ -9,6 +9,8 @@ import pandas as pd
 import pytest
 import yaml
 
+from xpool.ablations import gain
+
 TOP = Path(__file__).resolve().parent.parent
 METRICS = TOP / "results" / "mini" / "metrics.csv"
 
@@ -45,8 +47,30 @@ def test_every_trained_method_is_at_least_five_times_chance(recall):
     assert (means["value"] >= 5 * 100 / means["n_video"]).all(), means
 
 
+def test_the_gain_grows_with_the_scenes_of_a_video():
+    """In points up to three scenes, where mean pooling nears chance; as a ratio all along."""
+    trials = pd.read_csv(TOP / "results/mini/studies/scene_diversity/trials.csv")
+    pairs = gain(trials[trials["part"] == "scenes"], ["scenes", "seed"])
+    points, ratio = (
+        pairs.groupby("scenes")[name].agg(["mean", "std"]) for name in ("R@1", "ratio")
+    )
+    assert points["mean"][3] - points["mean"][1] > 3 * (points["std"][3] + points["std"][1])
+    assert ratio["mean"].is_monotonic_increasing
+    assert ratio["mean"][6] - ratio["mean"][1] > 3 * (ratio["std"][6] + ratio["std"][1])
+
+
+def test_every_study_has_run_all_its_trials():
+    params = yaml.safe_load((TOP / "params.yaml").read_text())
+    for name in [name for names in params["studies"].values() for name in names]:
+        trials = pd.read_csv(TOP / f"results/mini/studies/{name}/trials.csv")
+        done = trials["state"] == "complete"
+        assert done.all() or name == "search", name
+        assert trials["R@1"][done].between(0, 100).all()
+        assert set(params["ablations"][name]["benchmarks"]) == set(trials["benchmark"])
+
+
 def test_reports_name_no_address_to_load_from():
-    for page in ("results", "attention"):
+    for page in ("results", "attention", "ablations", "index"):
         html = (TOP / "reports" / "mini" / f"{page}.html").read_text()
         assert not re.search(r"<(script|img|link|iframe)[^>]+(src|href)=[\"']https?:", html)
 

@@ -39,7 +39,7 @@ def text_transformer(layers=2, heads=2):
         "mlp.c_proj.weight": (DIM, 4 * DIM), "mlp.c_proj.bias": (DIM,),
     }  # fmt: skip
     return TextTransformer(
-        position=draw(24, DIM),
+        position=draw(32, DIM),
         layers=[{name: draw(*shape) for name, shape in layer.items()} for _ in range(layers)],
         heads=heads,
         activation="quick_gelu",

@@ -49,12 +49,15 @@ def scenes(trials: pd.DataFrame, protocols: Sequence[Protocol]) -> Table:
     """Return R@1 of each method at each number of scenes, and X-Pool's gain over mean pooling."""
     means = _by_method(curve(trials, "scenes", ["method"])).assign(group="")
     means["label"] = means["method"].map(method_name)
-    gains = curve(gain(trials, ["scenes", "seed"]).assign(method="gain"), "scenes", ["method"])
-    gains = gains.assign(
-        group="Difference, seed by seed",
-        label=f"{method_name('xpool')} − {method_name('mean_pool')}",
-    )
-    figures = pd.concat([means, gains], ignore_index=True)
+    pairs = gain(trials, ["scenes", "seed"]).assign(method="gain")
+    names = {"R@1": ("Difference, seed by seed", "−"), "ratio": ("Ratio, seed by seed", "/")}
+    gains = [
+        curve(pairs, "scenes", ["method"], metric).assign(
+            group=group, label=f"{method_name('xpool')} {sign} {method_name('mean_pool')}"
+        )
+        for metric, (group, sign) in names.items()
+    ]
+    figures = pd.concat([means, *gains], ignore_index=True)
     figures["column"] = figures["scenes"]
     heads = {n: ("scenes a video", f"{n:g}") for n in sorted(set(means["scenes"]))}
     return _table("scenes", "Scenes a video, generated videos", figures, heads, protocols)

@@ -100,7 +100,9 @@ def curve(trials: pd.DataFrame, x: str, by: Sequence[str], metric: str = "R@1") 
 
 
 def gain(trials: pd.DataFrame, keys: Sequence[str], metric: str = "R@1") -> pd.DataFrame:
-    """Return X-Pool minus mean pooling of each seed, where both were tried.
+    """Return X-Pool beside mean pooling for each seed, where both were tried.
+
+    Points alone mislead where mean pooling nears chance: it has little left to lose there.
 
     Args:
         trials: one row a trial, with columns ``method`` and ``seed``.
@@ -108,13 +110,14 @@ def gain(trials: pd.DataFrame, keys: Sequence[str], metric: str = "R@1") -> pd.D
         metric: column of the figure.
 
     Returns:
-        Columns ``keys`` and ``metric``, which holds the difference.
+        Columns ``keys``, ``metric`` (the difference) and ``ratio``.
     """
     wide = trials.pivot_table(index=list(keys), columns="method", values=metric)
     if not {"xpool", "mean_pool"} <= set(wide.columns):
-        return pd.DataFrame(columns=[*keys, metric])
-    difference = (wide["xpool"] - wide["mean_pool"]).rename(metric)
-    return difference.dropna().reset_index()
+        return pd.DataFrame(columns=[*keys, metric, "ratio"])
+    both = wide[["xpool", "mean_pool"]].dropna()
+    found = pd.DataFrame({metric: both["xpool"] - both["mean_pool"]})
+    return found.assign(ratio=both["xpool"] / both["mean_pool"]).reset_index()
 
 
 def over_draws(trials: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:

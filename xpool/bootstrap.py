@@ -6,7 +6,7 @@ independent, so videos are drawn and not captions. All runs answer the same quer
 
 Two sources of error are kept apart, because they behave differently:
 
-- what the runs share about the queries: hundreds of clusters, so a bootstrap (BCa);
+- what the runs share about the queries: hundreds of clusters, so a bootstrap;
 - the seeds: often three, of which a bootstrap sees 2/3 of the variance and no heavy tails, so
   Student's t with (seeds - 1) degrees of freedom.
 
@@ -130,9 +130,11 @@ def confidence(
     .. math:: \hat\theta + \sqrt{V_q + V_s}
         \left(\frac{V_q}{V_q + V_s} B_u + \frac{V_s}{V_q + V_s} T_u\right)
 
-    with :math:`B_u` the BCa bootstrap's quantile in standard units and :math:`T_u` that of
+    with :math:`B_u` the bootstrap's quantile in standard units and :math:`T_u` that of
     Student's t with :math:`S - 1` degrees of freedom. Exact where one source dominates, and in
     between a little too wide; Satterthwaite's rule would be too narrow with three seeds.
+    With one seed it is the percentile bootstrap; BCa covers less where a few queries make most of
+    the difference of two mean ranks.
 
     Args:
         values: ``(seed, query)`` of :func:`per_query`.
@@ -144,18 +146,14 @@ def confidence(
         replicates: bootstrap replicates.
 
     Source:
-        BCa: Efron 1987 (JASA 82); we use a = 0 for a median, whose jackknife is not consistent.
         Weighted quantiles: Cochran and Cox 1957, Experimental Designs, their t for unequal
         variances; we apply it at every level. Variances: the two-way random model of seeds and
         queries.
     """
-    terms: list[tuple[float, _Means | _Medians]]
-    if metric == "MdR":
-        terms = [(1.0, _Medians.of(values, cluster))]
-        if minus is not None:
-            terms.append((-1.0, _Medians.of(minus, cluster)))
-    else:
-        terms = [(1.0, _Means.of(values if minus is None else values - minus, cluster))]
+    kind = _Medians if metric == "MdR" else _Means
+    terms = [(1.0, kind.of(values, cluster))]
+    if minus is not None:
+        terms.append((-1.0, kind.of(minus, cluster)))
 
     def statistic(weights: NDArray[Any]) -> NDArray[np.float64]:
         return np.asarray(sum(sign * term.weighted(weights) for sign, term in terms))
@@ -165,10 +163,7 @@ def confidence(
     middle = of_seed.mean()
     drawn = np.concatenate([statistic(w) for w in _drawn_weights(n_cluster, replicates, rng)])
     together = drawn.mean(axis=1)  # (replicate,)
-    skew = 0.0
-    if isinstance(terms[0][1], _Means):
-        skew = _acceleration(terms[0][1].left_out().mean(axis=1))
-    sample = _corrected(together, middle, skew)
+    sample = np.sort(together)
     if n_seed == 1:
         return sample
     interaction = (drawn - together[:, None]).var(axis=0).sum() / (n_seed - 1) / n_seed
@@ -185,22 +180,6 @@ def confidence(
 
 def _grid(n: int) -> NDArray[np.float64]:
     return (np.arange(n) + 0.5) / n
-
-
-def _corrected(drawn: NDArray[Any], middle: float, skew: float) -> NDArray[np.float64]:
-    """Return the BCa confidence distribution's quantiles, evenly spaced in probability."""
-    below = (np.sum(drawn < middle) + np.sum(drawn == middle) / 2) / len(drawn)
-    if not 0 < below < 1 or np.ptp(drawn) == 0:
-        return np.sort(drawn)
-    bias = special.ndtri(below)
-    normal = bias + special.ndtri(_grid(len(drawn)))
-    return np.asarray(np.quantile(drawn, special.ndtr(bias + normal / (1 - skew * normal))))
-
-
-def _acceleration(left_out: NDArray[Any]) -> float:
-    deviation = left_out.mean() - left_out
-    scale = np.sum(deviation**2) ** 1.5
-    return float(np.sum(deviation**3) / (6 * scale)) if scale > 0 else 0.0
 
 
 def _drawn_weights(
@@ -234,11 +213,6 @@ class _Means:
     def weighted(self, weights: NDArray[Any]) -> NDArray[np.float64]:
         """``(replicate, cluster)`` to ``(replicate, seed)``."""
         return np.asarray((weights @ self.sums) / (weights @ self.sizes)[:, None])
-
-    def left_out(self) -> NDArray[np.float64]:
-        """``(left out cluster, seed)`` means of the jackknife."""
-        sizes = self.sizes.sum() - self.sizes
-        return np.asarray((self.sums.sum(axis=0) - self.sums) / sizes[:, None])
 
 
 @dataclass(frozen=True)

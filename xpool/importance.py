@@ -1,4 +1,4 @@
-"""How much each factor of an experiment decides of R@1: fANOVA, as the dashboard shows it."""
+"""How much each factor of an experiment decides of R@1, by fANOVA; the dashboard has PED-ANOVA."""
 
 from typing import Any
 
