@@ -41,6 +41,8 @@ def project(tmp_path_factory):
         manifest__msrvtt={"training_videos": "9k", "val_videos": 500, "allowed_missing": 1.0},
         manifest__msvd={"allowed_missing": 1.0},
         generate__benchmarks=[],
+        studies={"own_models": [], "trained_models": []},  # no clip is in a validation split
+        ablations__scene_diversity__scenes=[],
         frames__short_side_px=224,
         train__epochs=0,
         recipes__self_attention={
