@@ -134,18 +134,10 @@ def claim_lock(params: OptunaParams) -> AbstractContextManager[None]:
     return _RowLock(url)
 
 
-class _FileLock(AbstractContextManager[None]):
-    """Excludes other processes, and goes with a process that is killed. Not to be nested."""
+class _Held(AbstractContextManager[None]):
+    """A lock that goes with what was opened to hold it."""
 
-    def __init__(self, path: Path):
-        self.path = path
-        self._held: IO[str] | None = None
-
-    def __enter__(self) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        file = self.path.open("a")
-        fcntl.flock(file, fcntl.LOCK_EX)
-        self._held = file
+    _held: IO[str] | sqlalchemy.Connection | None = None
 
     def __exit__(
         self,
@@ -158,7 +150,20 @@ class _FileLock(AbstractContextManager[None]):
             self._held = None
 
 
-class _RowLock(AbstractContextManager[None]):
+class _FileLock(_Held):
+    """Excludes other processes, and goes with a process that is killed. Not to be nested."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def __enter__(self) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        file = self.path.open("a")
+        fcntl.flock(file, fcntl.LOCK_EX)
+        self._held = file
+
+
+class _RowLock(_Held):
     """Excludes all other users of a server's database; goes with the connection. Not to be nested.
 
     It holds the one row of Optuna's table ``version_info``, which everything else only reads.
@@ -169,7 +174,6 @@ class _RowLock(AbstractContextManager[None]):
         self._engine = sqlalchemy.create_engine(
             url, poolclass=sqlalchemy.NullPool, connect_args=_engine_kwargs(url)["connect_args"]
         )
-        self._held: sqlalchemy.Connection | None = None
 
     def __enter__(self) -> None:
         connection = self._engine.connect()
@@ -181,16 +185,6 @@ class _RowLock(AbstractContextManager[None]):
             connection.close()
             raise
         self._held = connection
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self._held:
-            self._held.close()
-            self._held = None
 
 
 def _url(params: OptunaParams) -> sqlalchemy.URL:
