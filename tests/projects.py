@@ -58,6 +58,7 @@ class Project:
             "PATH": f"{bin_folder}{os.pathsep}{os.environ['PATH']}",
             "PYTHONPATH": str(self.folder),
             "DVC_NO_ANALYTICS": "1",
+            "SHELL": "/bin/sh",  # does not replace itself with its only command, as bash does
         }
 
     def run(self, *command, fails=False, timeout=1200):

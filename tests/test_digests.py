@@ -3,7 +3,6 @@
 import hashlib
 import os
 import shutil
-from pathlib import Path
 
 import pytest
 
@@ -60,6 +59,6 @@ def test_content_skips_packed_pixels(tmp_path):
     assert content([folder]) == before
 
 
-def test_content_of_what_is_not_there_says_how_to_make_it():
+def test_content_of_what_is_not_there_says_how_to_make_it(tmp_path):
     with pytest.raises(InputError, match="data/mini: not found; run `dvc repro`"):
-        content([Path("data/mini")])
+        content([tmp_path / "data/mini"])

@@ -171,7 +171,7 @@ def test_two_runs_give_identical_metrics(project, tmp_path):
     ("changes", "message"),
     [
         ({"train__frames": 16}, "train.frames: 16 frames asked of a cache for [2, 12]"),
-        ({"train__epoch": 3}, "train.epoch: unknown key; known: batch_size, epochs"),
+        ({"train__epoch": 3}, "train.epoch: unknown key; known: batch_size, "),
         ({"baselines": ["mean_pol"]}, "baselines: no file baselines/mean_pol.py"),
     ],
 )

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 import yaml
+from projects import Project
 
-from xpool.sources import OURS, TOP, closure, imported, path_of
+from xpool.sources import OURS, TOP, closure, imported, modules, path_of
 
 STAGES = yaml.safe_load((TOP / "dvc.yaml").read_text())["stages"]
 _FILES = [TOP / "params.yaml", *(TOP / "settings").glob("*.yaml")]
@@ -16,54 +17,78 @@ PARAMS = {params["setting"]: params for params in (yaml.safe_load(f.read_text())
 
 
 def modules_of(stage):
-    """Modules that a stage's command runs: its step, its method, its benchmark, its library."""
+    """Modules that a stage's command runs: its step, its method, its study, its notebook."""
     command = STAGES[stage]["cmd"]
     modules = re.findall(r"-m (xpool\.\w+)", command)
-    modules += re.findall(r"--method ([\w.]+?)(?:\s|$)", command)
+    modules += re.findall(r"--method ([\w.]+(?:\$\{[\w.]+\})?)", command)
     if "xpool.ablate" in modules:  # it starts workers, and its trials build any method
-        modules += ["xpool.study_worker", "xpool.xpool"]
-    for notebook in re.findall(r"-m xpool.notebook (\w+)", command):
-        modules += sorted(imported(Path("notebooks", f"{notebook}.ipynb")))
+        modules += ["xpool.study_worker", "xpool.xpool", "studies.${item.study}"]
+    modules += [f"notebooks.{name}" for name in re.findall(r"-m xpool.notebook (\w+)", command)]
     return modules
 
 
-def needed_by(stage):
-    """Files that a stage imports, also through a member of a set that a templated dep names."""
-    files = closure(*modules_of(stage))
-    for dep in deps_of(stage):
-        if "${" in dep and dep.endswith(".py"):
-            folder = Path(dep).parent
-            members = {path.relative_to(TOP) for path in (TOP / folder).glob("[!_]*.py")}
-            names = [".".join(path.with_suffix("").parts) for path in members]
-            files |= closure(*names) - {path.as_posix() for path in members}
-    return files
+LOADERS = {
+    "xpool/encoder.py": ("results/sources/xpool.encoders.${encoder.library}.txt",),
+    "xpool/benchmark.py": (
+        "results/sources/xpool.benchmarks.${item.benchmark}.txt",
+        "xpool/benchmarks",
+    ),
+}
+"""Files that import a member of a set by its name, and deps each of which covers the member."""
 
 
 def deps_of(stage):
     return list(STAGES[stage].get("deps", []))
 
 
-def covered(path, deps):
-    return any(path == dep or path.startswith(f"{dep}/") for dep in deps)
+@pytest.mark.parametrize("stage", sorted(set(STAGES) - {"check", "sources"}))
+def test_a_stage_depends_on_what_its_modules_import_and_on_no_other_code(stage):
+    """A missing dep gives a stale result, a needless one computes again what did not change."""
+    deps, modules = deps_of(stage), modules_of(stage)
+    needed = {f"results/sources/{module}.txt" for module in modules}
+    for loader, covers in LOADERS.items():
+        if loader in closure(*modules):
+            used = set(covers) & set(deps)
+            assert used, f"add one of {covers} to the deps of {stage} in dvc.yaml"
+            needed |= used
+    listed = {dep for dep in deps if dep.startswith(("results/sources/", "xpool/benchmarks"))}
+    assert listed == needed, f"deps of {stage} in dvc.yaml"
+    assert not [dep for dep in deps if dep.endswith(".py")]
 
 
-@pytest.mark.parametrize("stage", STAGES)
-def test_deps_cover_every_file_that_the_stage_imports(stage):
-    missing = sorted(p for p in needed_by(stage) if not covered(p, deps_of(stage)))
-    lines = "\n".join(f"      - {path}" for path in missing)
-    assert not missing, f"add to the deps of {stage} in dvc.yaml:\n{lines}"
+def test_every_list_of_sources_that_a_stage_names_is_written():
+    written = {f"results/sources/{name}.txt" for name in modules()}
+    for stage in STAGES:
+        for dep in deps_of(stage):
+            if dep.startswith("results/sources/"):
+                pattern = re.sub(r"\\\$\\\{[^}]*\\\}", r"\\w+", re.escape(dep))
+                assert any(re.fullmatch(pattern, name) for name in written), dep
 
 
-@pytest.mark.parametrize("stage", STAGES)
-def test_deps_name_no_code_that_the_stage_does_not_import(stage):
-    """A needless dep computes again what did not change."""
-    code = {d for d in deps_of(stage) if d.endswith(".py") and "${" not in d}
-    assert code <= needed_by(stage)
+def test_lists_of_sources_change_with_what_a_module_imports_only(tmp_path):
+    """Property, over the real step in a copy of the project."""
+    project = Project(tmp_path / "copy")
+
+    def lists():
+        project.run("python", "-m", "xpool.sources")
+        folder = project.folder / "results/sources"
+        return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+    before = lists()
+    assert len(before) == len(modules())
+    with (project.folder / "xpool/blocks.py").open("a") as code:
+        code.write("# another file\n")
+    after = lists()
+    changed = {name for name in before if before[name] != after[name]}
+    assert {"xpool.blocks.txt", "xpool.xpool.txt", "baselines.mean_pool.txt"} <= changed
+    assert changed == {
+        f"{name}.txt" for name in modules() if "xpool/blocks.py" in closure(name)
+    }  # fmt: skip
 
 
 def test_a_changed_method_leaves_the_other_methods_trained():
-    assert "xpool/xpool.py" in STAGES["train_xpool"]["deps"]
-    assert "baselines/${item.baseline}.py" in STAGES["train_baselines"]["deps"]
+    assert "results/sources/xpool.xpool.txt" in deps_of("train_xpool")
+    assert "results/sources/baselines.${item.baseline}.txt" in deps_of("train_baselines")
     assert "xpool/xpool.py" not in closure("xpool.train", "baselines.mean_pool")
     assert not [p for p in closure("xpool.train") if p.startswith("baselines")]
 

@@ -1,9 +1,14 @@
 """Which artifact lies where: the only file that spells ``data/`` and ``results/``.
 
-Every path starts with the setting, so that synthetic and real results can never share a file.
+Paths of data start with the setting, so that synthetic and real results can never share a file.
 """
 
 from pathlib import Path
+
+
+def sources() -> Path:
+    """Folder of digests of the files that each module imports, one list a module."""
+    return Path("results", "sources")
 
 
 def raw(setting: str, benchmark: str) -> Path:

@@ -65,7 +65,7 @@ def quantile_bins(
     Example:
         >>> of_value, bounds = quantile_bins(np.array([0, 0, 0, 1, 2, 7]), 3)
         >>> of_value.tolist(), bounds
-        ([0, 0, 0, 1, 1, 1], [(0, 0), (1, 7)])
+        ([0, 0, 0, 1, 2, 2], [(0, 0), (1, 1), (2, 7)])
     """
     inner = np.quantile(values, np.arange(1, bins) / bins, method="lower")
     edges = np.unique(inner)

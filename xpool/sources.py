@@ -1,27 +1,50 @@
 """Which of the project's files a module needs: the closure of its imports, read from the source.
 
-A study's trials are named by the code that makes them, so that no trial of other code is taken for
-one of this; ``tests/test_pipeline.py`` compares the same closure with the deps of ``dvc.yaml``.
+DVC follows no imports. As a step this writes ``results/sources/``, a list for each module or notebook:
+the files that it needs, with the SHA-256 of each. A stage that depends on its list runs again when
+one of these files changes, and no other. A study's trials are named by the same closure, so that no
+trial of other code is taken for one of this.
+
+Run: ``python -m xpool.sources``
 """
 
+import argparse
 import ast
 import json
 from functools import cache
+from hashlib import sha256
 from pathlib import Path
+
+from xpool import paths
+from xpool.command import run
+from xpool.workspace import replacing
 
 TOP = Path(__file__).resolve().parent.parent
 OURS = ("xpool", "baselines", "studies")
+NOTEBOOKS = "notebooks"
 
 
 def path_of(module: str) -> Path | None:
-    """File of one of our modules, relative to the top; None for anything else."""
-    if module.split(".")[0] not in OURS:
-        return None
+    """File of one of our modules or notebooks, relative to the top; None for anything else."""
+    package = module.split(".")[0]
     place = TOP.joinpath(*module.split("."))
-    for candidate in (place.with_suffix(".py"), place / "__init__.py"):
+    if package == NOTEBOOKS:
+        candidates = [place.with_suffix(".ipynb")]
+    elif package in OURS:
+        candidates = [place.with_suffix(".py"), place / "__init__.py"]
+    else:
+        return None
+    for candidate in candidates:
         if candidate.is_file():
             return candidate.relative_to(TOP)
     return None
+
+
+def modules() -> list[str]:
+    """Names of all our modules and notebooks, sorted."""
+    files = [path for package in OURS for path in (TOP / package).rglob("[!_]*.py")]
+    files += (TOP / NOTEBOOKS).glob("*.ipynb")
+    return sorted(".".join(path.relative_to(TOP).with_suffix("").parts) for path in files)
 
 
 def imported(path: Path) -> set[str]:
@@ -57,3 +80,17 @@ def closure(*modules: str) -> set[str]:
         seen.add(path.as_posix())
         waiting += imported(path)
     return {path for path in seen if not path.endswith("__init__.py")}
+
+
+def main() -> None:
+    """Write the lists."""
+    argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0]).parse_args()
+    for module in modules():
+        files = sorted(closure(module))
+        lines = [f"{sha256((TOP / path).read_bytes()).hexdigest()}  {path}\n" for path in files]
+        with replacing(paths.sources() / f"{module}.txt") as file:
+            file.write("".join(lines))
+
+
+if __name__ == "__main__":
+    run(main)
