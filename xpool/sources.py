@@ -1,9 +1,9 @@
 """Which of the project's files a module needs: the closure of its imports, read from the source.
 
-DVC follows no imports. As a step this writes ``results/sources/``, a list for each module or notebook:
-the files that it needs, with the SHA-256 of each. A stage that depends on its list runs again when
-one of these files changes, and no other. A study's trials are named by the same closure, so that no
-trial of other code is taken for one of this.
+DVC follows no imports. As a step this writes ``results/sources/``: for each module and notebook a
+list of the files that it needs, with the SHA-256 of each. A stage that depends on its list runs
+again when one of these files changes, and no other. A study's trials are named by the same closure,
+so that no trial of other code is taken for one of this.
 
 Run: ``python -m xpool.sources``
 """
