@@ -100,13 +100,13 @@ def write_encoder(folder: Path, seed=0):
     (folder / "encoder.json").write_text(json.dumps({"library": "openclip"}))
 
 
-def write_pixels(setting: str, benchmark: str, videos=(16, 8, 4), seed=0):
+def write_pixels(setting: str, benchmark: str, videos=(16, 8, 4), captions=1, seed=0):
     """Write what the fine-tuning regime reads, in the project of the current folder."""
     rng = np.random.default_rng(seed)
     write_encoder(paths.encoder(setting))
     folder = paths.frames(setting, benchmark)
     folder.mkdir(parents=True)
-    rows, captions, offset = [], [], 0
+    rows, texts, offset = [], [], 0
     with (folder / "frames-000.bin").open("wb") as file:
         for split, count in zip(("train", "val", "test"), videos, strict=True):
             for number in range(count):
@@ -116,12 +116,14 @@ def write_pixels(setting: str, benchmark: str, videos=(16, 8, 4), seed=0):
                 indices, crc32 = list(range(length)), zlib.crc32(pixels.data)
                 rows.append((video_id, 0, offset, 20, 24, length, indices, crc32))
                 offset += pixels.nbytes
-                captions.append((split, video_id, f"{video_id}#0", f"scene {number}", "x.avi"))
+                for k in range(captions):
+                    name = f"{video_id}#{k}"
+                    texts.append((split, video_id, name, f"scene {k} of {number}", "x.avi"))
     columns = dict(zip(INDEX.names, map(list, zip(*rows, strict=True)), strict=True))
     pq.write_table(pa.table(columns, schema=INDEX), folder / "index.parquet")
     manifest = paths.manifest(setting, benchmark)
     manifest.parent.mkdir(parents=True)
-    pd.DataFrame(captions, columns=list(COLUMNS)).to_parquet(manifest)
+    pd.DataFrame(texts, columns=list(COLUMNS)).to_parquet(manifest)
 
 
 def write_project(**train):

@@ -24,12 +24,24 @@ from xpool.seeds import seed_for
 
 
 class Batch(NamedTuple):
-    """Pairs of a text and its video: row i of ``text`` belongs to row i of ``frames``."""
+    """Pairs of a text and its video; a video may be in several."""
 
     text: Tensor
-    frames: Tensor
+    """What ``towers.text`` takes, one row a pair."""
+    frames: tuple[Tensor, ...]
+    """What ``towers.frames`` takes, one row a video in each."""
     mask: Tensor
     """``(video, frame)`` bool, True where the frame exists."""
+    video: Tensor
+    """``(pair,)`` row of each pair's video."""
+
+    def to(self, device: torch.device) -> "Batch":
+        """Copy to a device; from pinned memory, without waiting for the copy."""
+        text, frames, mask, video = self
+        text, mask, video, *parts = (
+            part.to(device, non_blocking=True) for part in (text, mask, video, *frames)
+        )
+        return Batch(text, tuple(parts), mask, video)
 
 
 class Gallery(NamedTuple):
@@ -104,7 +116,8 @@ class EmbeddingData:
 
     def batch(self, rows: NDArray[np.int64], seed: int) -> Batch:  # noqa: D102
         videos = self._video_of_text[rows]
-        return Batch(self._cache.text[rows], self._frames[videos], self._mask[videos])
+        own = torch.arange(len(rows))
+        return Batch(self._cache.text[rows], (self._frames[videos],), self._mask[videos], own)
 
     @torch.inference_mode()
     def gallery(self, towers: Towers, split: str) -> Gallery:  # noqa: D102
@@ -136,28 +149,27 @@ class FrameData:
         self._train, self._frames_params = train, frames
 
     def towers(self) -> Towers:  # noqa: D102
-        return EncoderTowers(copy.deepcopy(self._encoder))  # a run moves it; the next starts anew
+        encoder = copy.deepcopy(self._encoder)  # a run moves it; the next starts anew
+        return EncoderTowers(encoder, self._frames_params.antialias)
 
     def text_transformer(self) -> TextTransformer:  # noqa: D102
         return self._encoder.text_transformer()
 
-    def _read(self, video_id: str) -> tuple[Tensor, Tensor]:
-        pixels, mask = self._cache.read(video_id, self._train.frames, self._frames_params)
-        return torch.from_numpy(np.ascontiguousarray(pixels)), torch.from_numpy(mask)
+    def _read(self, video_id: str) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+        return self._cache.read(video_id, self._train.frames, self._frames_params)
 
-    def batch(self, rows: NDArray[np.int64], seed: int) -> Batch:  # noqa: D102
-        frames, masks = [], []
-        for row in rows:
-            pixels, mask = self._read(str(self.texts["video_id"].iat[row]))
-            chance = torch.Generator().manual_seed(seed_for("augment", seed, int(row)))
-            frames.append(
-                transforms.training(
-                    pixels, self._encoder.size_px, self._frames_params.antialias, chance
-                )
-            )
-            masks.append(mask)
-        pixels = self._encoder.normalise(torch.stack(frames))
-        return Batch(self._tokens[rows], pixels, torch.stack(masks))
+    def batch(self, rows: NDArray[np.int64], seed: int) -> Batch:
+        """Return the pairs of these rows; each video is there once, with one crop."""
+        video, video_ids = pd.factorize(self.texts["video_id"].iloc[rows])
+        videos, masks = zip(*(self._read(video_id) for video_id in video_ids), strict=True)
+        crops = []
+        for video_id, frames in zip(video_ids, videos, strict=True):
+            # seeded by the video: every process that has it in its share draws the same crop
+            chance = torch.Generator().manual_seed(seed_for("augment", seed, video_id))
+            crops.append(transforms.draw_crop(frames.shape[1], frames.shape[2], chance))
+        mask = torch.from_numpy(np.stack(masks))
+        cut = transforms.cut(videos, crops)
+        return Batch(self._tokens[rows], cut, mask, torch.from_numpy(video))
 
     def gallery(self, towers: Towers, split: str) -> Gallery:  # noqa: D102
         texts = rows_of(self.texts, split)
@@ -167,9 +179,9 @@ class FrameData:
         def videos() -> Iterator[Tensor]:
             for video_id in video_ids:
                 pixels, mask = self._read(video_id)
-                masks.append(mask)
+                masks.append(torch.from_numpy(mask))
                 yield transforms.evaluation(
-                    pixels, self._encoder.size_px, self._frames_params.antialias
+                    torch.from_numpy(pixels), self._encoder.size_px, self._frames_params.antialias
                 )
 
         images = self._train.batch_size * self._train.frames
@@ -187,12 +199,13 @@ class FrameData:
 
 
 class EncoderTowers(Towers):
-    """The encoder itself, all of it trained."""
+    """The encoder itself, all of it trained, behind the augmentation."""
 
-    def __init__(self, encoder: Encoder) -> None:
+    def __init__(self, encoder: Encoder, antialias: bool) -> None:
         super().__init__()
         self.encoder = encoder
         self.dim = encoder.dim
+        self._antialias = antialias
 
     @property
     def logit_scale(self) -> nn.Parameter:  # type: ignore[override]
@@ -203,10 +216,14 @@ class EncoderTowers(Towers):
         """``(text, token)`` ids to ``(text, dim)``."""
         return self.encoder.encode_text(text)
 
-    def frames(self, frames: Tensor) -> Tensor:
-        """``(video, frame, 3, size, size)`` normalised pixels to ``(video, frame, dim)``."""
-        images = self.encoder.encode_image(frames.flatten(0, 1))
-        return images.reshape(*frames.shape[:2], -1)
+    def frames(self, *parts: Tensor) -> Tensor:
+        """What :func:`xpool.transforms.cut` returns to ``(video, frame, dim)``."""
+        pixels, shapes = parts
+        # also under autocast pixels are resized in float32: bfloat16 has fewer levels than they
+        with torch.autocast(pixels.device.type, enabled=False):
+            resized = transforms.training(pixels, shapes, self.encoder.size_px, self._antialias)
+            images = self.encoder.normalise(resized.flatten(0, 1))
+        return self.encoder.encode_image(images).reshape(*pixels.shape[:2], -1)
 
 
 def open_data(setting: str, benchmark: str, train: TrainParams, frames: FramesParams) -> Data:

@@ -72,8 +72,11 @@ class Encoder(nn.Module, ABC):
 
     def normalise(self, pixels: Tensor) -> Tensor:
         """``(…, 3, height, width)`` in [0, 1] to the mean and spread that the weights expect."""
-        mean = pixels.new_tensor(self.mean).reshape(3, 1, 1)
-        std = pixels.new_tensor(self.std).reshape(3, 1, 1)
+        # filled on the device: a copy from the host would make the host wait in each training step
+        mean, std = (
+            torch.stack([pixels.new_full((1, 1), value) for value in values])
+            for values in (self.mean, self.std)
+        )
         return (pixels - mean) / std
 
 

@@ -25,8 +25,8 @@ class Towers(nn.Module, ABC):
         """Return ``(text, dim)`` raw embeddings."""
 
     @abstractmethod
-    def frames(self, frames: Tensor) -> Tensor:
-        """Return ``(video, frame, dim)`` raw embeddings."""
+    def frames(self, *parts: Tensor) -> Tensor:
+        """Return ``(video, frame, dim)`` raw embeddings; each part has one row a video."""
 
 
 class FrozenTowers(Towers):
@@ -47,8 +47,9 @@ class FrozenTowers(Towers):
         """``(text, dim)`` cached embeddings to ``(text, dim)``."""
         return text @ self.text_projection
 
-    def frames(self, frames: Tensor) -> Tensor:
-        """``(video, frame, dim)`` cached embeddings to the same shape."""
+    def frames(self, *parts: Tensor) -> Tensor:
+        """``(video, frame, dim)`` cached embeddings, the only part, to the same shape."""
+        (frames,) = parts
         return frames @ self.frame_projection
 
 
@@ -60,23 +61,26 @@ class RetrievalModel(nn.Module):
         self.towers = towers
         self.pooling = pooling
 
-    def forward(self, text: Tensor, frames: Tensor, mask: Tensor) -> Tensor:
+    def forward(
+        self, text: Tensor, frames: tuple[Tensor, ...], mask: Tensor, video: Tensor
+    ) -> Tensor:
         """Contrastive loss over the batch of all processes.
 
         Each process encodes its own pairs, gathers everyone's embeddings with their gradient and
         computes the loss of the whole batch, so that the averaged gradient equals that of one
-        process with the whole batch.
+        process with the whole batch. A video with several texts in the batch is encoded once.
 
         Args:
             text: what ``towers.text`` takes, one row a pair.
-            frames: what ``towers.frames`` takes, one row a pair.
+            frames: what ``towers.frames`` takes, one row a video in each.
             mask: ``(video, frame)`` bool.
+            video: ``(pair,)`` row of each pair's video.
         """
         gathered_text, gathered_frames = (
             _gather(self.towers.text(text)),
-            _gather(self.towers.frames(frames)),
+            _gather(self.towers.frames(*frames)[video]),
         )
-        scores = pair_similarity(self.pooling, gathered_text, gathered_frames, _gather(mask))
+        scores = pair_similarity(self.pooling, gathered_text, gathered_frames, _gather(mask[video]))
         return symmetric_contrastive(scores, self.towers.logit_scale)
 
     def groups(self, lr_encoder: float, lr_pooling: float) -> list[dict[str, object]]:

@@ -208,7 +208,7 @@ def fit(
         _seed(accelerator.device, seed_for("step", cell.seed, step))
         set_rates(optimizer, step, plan.steps, train.warmup)
         with accelerator.autocast():
-            loss = wrapped(*(part.to(accelerator.device, non_blocking=True) for part in batch))
+            loss = wrapped(*batch.to(accelerator.device))
         optimizer.zero_grad(set_to_none=True)
         accelerator.backward(loss)
         accelerator.clip_grad_norm_(model.parameters(), train.max_grad_norm)

@@ -6,8 +6,12 @@ evaluation takes Resize (bicubic) and CenterCrop.
 """
 
 import math
+from collections.abc import Sequence
+from typing import NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
@@ -39,25 +43,29 @@ def evaluation(frames: Tensor, size_px: int, antialias: bool) -> Tensor:
     return pixels[..., top : top + size_px, left : left + size_px]
 
 
-def training(frames: Tensor, size_px: int, antialias: bool, generator: torch.Generator) -> Tensor:
-    """The same, with one random crop and flip for all frames of the video.
+class Crop(NamedTuple):
+    """Which part of a video's frames is shown, and whether mirrored; the same for all of them."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+    mirrored: bool
+
+
+def draw_crop(height: int, width: int, generator: torch.Generator) -> Crop:
+    """Draw a crop of random area and aspect that fits; after ten misses, the largest that fits.
 
     Args:
-        frames: ``(frame, h, w, 3)`` uint8.
-        size_px: side of the result.
-        antialias: whether shrinking averages (the official code's torchvision did not).
+        height: of the frames.
+        width: of the frames.
         generator: on the CPU; the only source of chance.
     """
-    pixels = frames.permute(0, 3, 1, 2).float() / 255
-    top, left, height, width = _crop(pixels.shape[-2], pixels.shape[-1], generator)
-    pixels = pixels[..., top : top + height, left : left + width]
-    pixels = resize(pixels, size_px, size_px, "bilinear", antialias)
-    return pixels.flip(-1) if torch.rand((), generator=generator) < 0.5 else pixels
+    box = _box(height, width, generator)
+    return Crop(*box, mirrored=bool(torch.rand((), generator=generator) < 0.5))
 
 
-def _crop(height: int, width: int, generator: torch.Generator) -> tuple[int, int, int, int]:
-    """Draw a crop of random area and aspect that fits; after ten misses, the largest that fits."""
-
+def _box(height: int, width: int, generator: torch.Generator) -> tuple[int, int, int, int]:
     def uniform(low: float, high: float) -> float:
         return low + (high - low) * torch.rand((), generator=generator).item()
 
@@ -72,3 +80,74 @@ def _crop(height: int, width: int, generator: torch.Generator) -> tuple[int, int
     w = min(width, round(height * CROP_ASPECT[1]))
     h = min(height, round(width / CROP_ASPECT[0]))
     return (height - h) // 2, (width - w) // 2, h, w
+
+
+def cut(videos: Sequence[NDArray[np.uint8]], crops: Sequence[Crop]) -> tuple[Tensor, Tensor]:
+    """Cut the crops out of videos of any sizes: what of them goes to the device.
+
+    Args:
+        videos: each ``(frame, h, w, 3)``, of one number of frames.
+        crops: one a video.
+
+    Returns:
+        ``(video, frame, height, width, 3)`` uint8, padded to the largest crop, and ``(video, 3)``:
+        each crop's height and width, and 1 where it is to be mirrored.
+    """
+    height, width = max(crop.height for crop in crops), max(crop.width for crop in crops)
+    pixels = torch.zeros(len(videos), len(videos[0]), height, width, 3, dtype=torch.uint8)
+    for row, (frames, (top, left, h, w, _)) in enumerate(zip(videos, crops, strict=True)):
+        part = frames[:, top : top + h, left : left + w]
+        pixels[row, :, :h, :w] = torch.from_numpy(np.ascontiguousarray(part))
+    shapes = [(crop.height, crop.width, int(crop.mirrored)) for crop in crops]
+    return pixels, torch.tensor(shapes)
+
+
+def training(pixels: Tensor, shapes: Tensor, size_px: int, antialias: bool) -> Tensor:
+    """Resize and mirror a batch's crops, all videos at once on their device.
+
+    A row of the result is a weighted sum of a crop's rows, and each video has weights of its own:
+    two batched matrix products resize crops of any sizes. No value is read back to the host.
+
+    Args:
+        pixels: as :func:`cut` returns them.
+        shapes: as :func:`cut` returns them.
+        size_px: side of the result.
+        antialias: whether shrinking averages (the official code's torchvision did not).
+
+    Returns:
+        ``(video, frame, 3, size_px, size_px)`` float32 in [0, 1].
+    """
+    n_video, n_frame, height, width, _ = pixels.shape
+    rows = _weights(shapes[:, 0], height, size_px, antialias)
+    columns = _weights(shapes[:, 1], width, size_px, antialias)
+    columns = torch.where(shapes[:, 2, None, None] > 0, columns.flip(1), columns)
+    values = pixels.permute(0, 2, 1, 4, 3).contiguous() / 255  # (video, height, frame, 3, width)
+    values = rows @ values.flatten(2)
+    values = values.reshape(n_video, -1, width) @ columns.mT
+    values = values.reshape(n_video, size_px, n_frame, 3, size_px).permute(0, 2, 3, 1, 4)
+    return values.contiguous().clamp_(0, 1)
+
+
+def _weights(lengths: Tensor, longest: int, size_px: int, antialias: bool) -> Tensor:
+    """Return how much each pixel of a line counts in each pixel of the resized line.
+
+    A triangle around the place that a resized pixel has in the line; to average, it is as wide as
+    the line shrinks. Cut off at the line's ends and scaled to sum to 1, it also is the repeated
+    edge of interpolation without averaging.
+
+    Args:
+        lengths: ``(video,)`` pixels of each video's line.
+        longest: pixels of the padded line; the padding has no weight.
+        size_px: pixels of the resized line.
+        antialias: whether shrinking averages.
+
+    Returns:
+        ``(video, size_px, longest)``.
+    """
+    scale = lengths[:, None, None] / size_px
+    place = (torch.arange(size_px, device=lengths.device)[:, None] + 0.5) * scale
+    source = torch.arange(longest, device=lengths.device)
+    reach = scale.clamp(min=1) if antialias else 1
+    weights = (1 - (source + 0.5 - place).abs() / reach).clamp(min=0)
+    weights = weights.masked_fill(source >= lengths[:, None, None], 0)
+    return weights / weights.sum(dim=2, keepdim=True)
