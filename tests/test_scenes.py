@@ -105,8 +105,9 @@ def test_worlds_that_cannot_be_are_refused(changes, said):
 def project(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     train = {
-        "reads": "embeddings", "frames": 4, "epochs": 1, "batch_size": 4, "warmup": 0.1,
-        "weight_decay": 0.2, "max_grad_norm": 1.0, "max_logit_scale": 100.0,
+        "reads": "embeddings", "frames": 4, "epochs": 1, "batch_size": 4,
+        "micro_batch": None, "warmup": 0.1, "weight_decay": 0.2, "max_grad_norm": 1.0,
+        "max_logit_scale": 100.0,
         "contrastive_temperature": "encoder", "learn_contrastive_temperature": True,
         "evaluations_per_epoch": 1, "precision": "fp32", "workers": 0,
     }  # fmt: skip

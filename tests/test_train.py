@@ -28,8 +28,9 @@ FRAMES = FramesParams(
     antialias=True, short_videos="mask", timeout_s=60.0, allowed_unreadable=0.0,
 )  # fmt: skip
 TRAIN = {
-    "reads": "embeddings", "frames": worlds.FRAMES, "epochs": 2, "batch_size": 16, "warmup": 0.1,
-    "weight_decay": 0.2, "max_grad_norm": 1.0, "max_logit_scale": 100.0,
+    "reads": "embeddings", "frames": worlds.FRAMES, "epochs": 2, "batch_size": 16,
+    "micro_batch": None, "warmup": 0.1, "weight_decay": 0.2, "max_grad_norm": 1.0,
+    "max_logit_scale": 100.0,
     "contrastive_temperature": "encoder", "learn_contrastive_temperature": True,
     "evaluations_per_epoch": 2, "precision": "fp32", "workers": 0,
 }  # fmt: skip
@@ -222,7 +223,7 @@ from test_train import cell, FRAMES
 from xpool.batches import EmbeddingData
 from xpool import train as step
 from pathlib import Path
-a_cell = cell({method!r}, epochs=1, batch_size=16)
+a_cell = cell({method!r}, epochs=1, batch_size=16, micro_batch={micro_batch})
 data = EmbeddingData(Path({embeddings!r}), a_cell.train, FRAMES)
 accelerator = accelerate.Accelerator(cpu=True)
 folder = Path({folder!r})
@@ -234,9 +235,14 @@ if dist.is_initialized():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["xpool.xpool", "baselines.mean_pool"])
-def test_two_processes_train_as_one(method, embeddings, tmp_path):
-    """The loss is over the global batch: same weights as one process, to float rounding."""
+@pytest.mark.parametrize(
+    ("method", "micro_batch"), [("xpool.xpool", None), ("baselines.mean_pool", 3)]
+)
+def test_two_processes_train_as_one(method, micro_batch, embeddings, tmp_path):
+    """The loss is over the global batch: same weights as one process, to float rounding.
+
+    Also where the two encode in micro-batches, and the one all at once.
+    """
     results = {}
     for world in (1, 2):
         script = tmp_path / f"worker{world}.py"
@@ -245,6 +251,7 @@ def test_two_processes_train_as_one(method, embeddings, tmp_path):
             WORKER.format(
                 top=str(step.__file__).rsplit("/xpool/", 1)[0], tests=str(Path(__file__).parent),
                 method=method, embeddings=str(embeddings), folder=str(folder),
+                micro_batch=micro_batch if world == 2 else None,
             )
         )  # fmt: skip
         command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
@@ -267,7 +274,7 @@ def test_killed_process_resumes(embeddings, tmp_path):
     script.write_text(
         WORKER.format(
             top=str(step.__file__).rsplit("/xpool/", 1)[0], tests=str(Path(__file__).parent),
-            method="xpool.xpool", embeddings=str(embeddings), folder=str(folder),
+            method="xpool.xpool", embeddings=str(embeddings), folder=str(folder), micro_batch=None,
         ).replace("epochs=1, batch_size=16", "epochs=40")
     )  # fmt: skip
     process = subprocess.Popen([sys.executable, str(script)], stderr=subprocess.DEVNULL)

@@ -77,7 +77,7 @@ def new_model(cell: Cell, data: Data) -> RetrievalModel:
     pooling = build_pooling(cell.method, cell.benchmark, cell.recipe, towers.dim)
     pooling.start_from(data.text_transformer())
     set_temperature(towers, cell.train)
-    return RetrievalModel(towers, pooling)
+    return RetrievalModel(towers, pooling, cell.train.micro_batch)
 
 
 def set_temperature(towers: Towers, train: TrainParams) -> None:

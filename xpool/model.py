@@ -1,12 +1,13 @@
 """A pooling on top of its towers, and the loss of a batch over all processes."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.distributed
 import torch.distributed.nn
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from xpool.interfaces import Pooling
 from xpool.losses import symmetric_contrastive
@@ -56,10 +57,11 @@ class FrozenTowers(Towers):
 class RetrievalModel(nn.Module):
     """Towers and pooling; ``forward`` is one training step's loss."""
 
-    def __init__(self, towers: Towers, pooling: Pooling) -> None:
+    def __init__(self, towers: Towers, pooling: Pooling, micro_batch: int | None) -> None:
         super().__init__()
         self.towers = towers
         self.pooling = pooling
+        self._micro_batch = micro_batch
 
     def forward(
         self, text: Tensor, frames: tuple[Tensor, ...], mask: Tensor, video: Tensor
@@ -77,11 +79,31 @@ class RetrievalModel(nn.Module):
             video: ``(pair,)`` row of each pair's video.
         """
         gathered_text, gathered_frames = (
-            _gather(self.towers.text(text)),
-            _gather(self.towers.frames(*frames)[video]),
+            _gather(self._encoded(self.towers.text, text)),
+            _gather(self._encoded(self.towers.frames, *frames)[video]),
         )
         scores = pair_similarity(self.pooling, gathered_text, gathered_frames, _gather(mask[video]))
         return symmetric_contrastive(scores, self.towers.logit_scale)
+
+    def _encoded(self, tower: Callable[..., Tensor], *parts: Tensor) -> Tensor:
+        """Return a tower's embeddings, in micro-batches where asked to.
+
+        A micro-batch leaves its embeddings alone. When their gradients have come back from the loss
+        of the whole batch, it is encoded again, with the same dropout, and passes them on. So the
+        gradient is that of the batch in one piece, and in one backward pass, as gathering between
+        processes needs it: the two passes of GradCache, in torch's checkpointing.
+
+        Source: GradCache (arXiv 2101.06983), section 3.2.
+        """
+        if self._micro_batch is None:
+            return tower(*parts)
+        encoded = []
+        for micro_batch in zip(*(part.split(self._micro_batch) for part in parts), strict=True):
+            # each casts the weights anew: of a shared bfloat16 copy, the micro-batches' gradients
+            # would be summed in bfloat16
+            torch.clear_autocast_cache()
+            encoded.append(checkpoint(tower, *micro_batch, use_reentrant=False))
+        return torch.cat(encoded)
 
     def groups(self, lr_encoder: float, lr_pooling: float) -> list[dict[str, object]]:
         """Parameter groups for the optimiser: the encoder's rate and the pooling's."""

@@ -23,6 +23,10 @@ class TrainParams(Section):
     epochs: int = Field(ge=0)
     """0 trains nothing: the encoder is scored as it is (zero-shot)."""
     batch_size: int = Field(ge=2)
+    micro_batch: int | None = Field(ge=1)
+    """Texts, and videos, that the encoder takes at a time, keeping nothing but their embeddings for
+    the loss over the whole batch; their gradients need a second pass. Memory for a third more
+    arithmetic, the result the same to rounding. None: all at once, in one pass."""
     warmup: float = Field(ge=0, lt=1)
     """Share of the steps in which the rates rise."""
     weight_decay: float = Field(ge=0)
