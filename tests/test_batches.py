@@ -1,15 +1,19 @@
 """A fine-tuning batch and its loss: each video once, the encoder in parts or whole."""
 
+import accelerate
 import numpy as np
 import pytest
 import torch
 import worlds
 from test_train import FRAMES, cell
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
 from xpool import transforms
 from xpool.batches import Batch, FrameData
 from xpool.cell import new_model
+from xpool.prefetch import on_device
 from xpool.seeds import seed_for
+from xpool.train import new_optimizer, update
 
 VIDEOS, CAPTIONS = 6, 4
 EXACT = {"rtol": 1e-9, "atol": 1e-12}
@@ -89,3 +93,91 @@ def test_encoding_a_video_once_changes_neither_loss_nor_gradient(data, rows, met
         torch.arange(len(rows)),
     )  # fmt: skip
     assert_same(*(loss_and_gradients(data, batch, method) for batch in (once, copies)))
+
+
+@pytest.mark.parametrize("method", ["xpool.xpool", "baselines.self_attention"])
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 10, 64])
+def test_micro_batches_change_neither_loss_nor_gradient(data, rows, method, size):
+    """Oracle: the batch in one piece. Sizes that divide it and that do not, and larger ones."""
+    batch = data.batch(rows, seed=3)
+    found = loss_and_gradients(data, batch, method, micro_batch=size)
+    assert_same(found, loss_and_gradients(data, batch, method))
+
+
+def test_micro_batches_draw_one_dropout_for_both_passes(data, rows):
+    """Were the masks of the second pass others, the gradient would not be that of the loss."""
+    model = new_model(cell(reads="frames", micro_batch=3), data).double()
+    encode = model.towers.encoder.encode_image
+    weight = torch.nn.Parameter(torch.ones(1, dtype=torch.float64))
+    drop = torch.nn.Dropout(0.5)
+    model.towers.encoder.encode_image = lambda images: drop(encode(images.double())) * weight
+    batch = data.batch(rows, seed=3)
+
+    def loss():
+        torch.manual_seed(0)
+        return model(*batch)
+
+    loss().backward()
+    with torch.no_grad():
+        losses = []
+        for value in (1 + 1e-6, 1 - 1e-6):
+            weight.fill_(value)
+            losses.append(loss())
+    # central difference: the step's square, and the rounding of a loss near 3 over the step
+    assert (losses[0] - losses[1]).item() / 2e-6 == pytest.approx(weight.grad.item(), abs=1e-8)
+
+
+def test_a_micro_batch_is_all_that_the_encoder_sees_and_keeps_nothing(data, rows):
+    seen, kept = {}, {}
+    for size in (None, 2):
+        model = new_model(cell(reads="frames", micro_batch=size), data)
+        encode, images, held = model.towers.encoder.encode_image, [], []
+
+        def notes(pixels, encode=encode, images=images):
+            images.append(len(pixels))
+            return encode(pixels)
+
+        def holds(tensor, held=held):
+            held.append(tensor.nbytes)
+            return tensor
+
+        model.towers.encoder.encode_image = notes
+        with torch.autograd.graph.saved_tensors_hooks(holds, lambda tensor: tensor):
+            loss = model(*data.batch(rows, seed=3))
+        loss.backward()
+        seen[size], kept[size] = images, sum(held)
+    (whole,) = seen[None]
+    assert max(seen[2]) == 2 * worlds.FRAMES < whole
+    assert sum(seen[2]) == 2 * whole, "each is encoded for the loss, and again for its gradient"
+    assert kept[2] < kept[None] / 2, "what is left is the pooling's and the loss's"
+
+
+@pytest.mark.parametrize("method", ["xpool.xpool", "baselines.self_attention"])
+@pytest.mark.parametrize("size", [None, 2])
+def test_a_step_reads_nothing_back_from_the_device(data, rows, method, size):
+    """On tensors without values, which cannot be read, a step runs to its end."""
+    a_cell = cell(method, reads="frames", micro_batch=size)
+    model, accelerator = new_model(a_cell, data), accelerate.Accelerator(cpu=True)
+    optimizer, batch = new_optimizer(model, a_cell), data.batch(rows, seed=3)
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        loss = update(model, batch, optimizer, accelerator, a_cell.train)
+        with pytest.raises(DataDependentOutputException):
+            float(loss)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("precision", ["no", "bf16"])
+def test_a_step_does_not_wait_for_the_gpu(data, rows, precision):
+    a_cell = cell(reads="frames", micro_batch=2)
+    accelerator = accelerate.Accelerator(mixed_precision=precision)
+    model = new_model(a_cell, data).to(accelerator.device)
+    model, optimizer = accelerator.prepare(model, new_optimizer(model, a_cell))
+    batches = [data.batch(rows, seed) for seed in (3, 4)]
+    first, second = on_device(batches, accelerator.device)
+    assert torch.equal(second.frames[0].cpu(), batches[1].frames[0])
+    update(model, first, optimizer, accelerator, a_cell.train)  # libraries open their handles
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        update(model, second, optimizer, accelerator, a_cell.train)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")

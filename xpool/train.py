@@ -12,7 +12,7 @@ import json
 import logging
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -24,6 +24,7 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
+from torch import nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
@@ -36,8 +37,9 @@ from xpool.frame_cache import FramesParams
 from xpool.metrics import retrieval_metrics
 from xpool.model import RetrievalModel
 from xpool.params import read, setting
+from xpool.prefetch import on_device
 from xpool.provenance import code, inputs_of, of_training
-from xpool.recipes import short_name
+from xpool.recipes import TrainParams, short_name
 from xpool.records import RECORD
 from xpool.schedule import set_rates
 from xpool.seeds import seed_for
@@ -113,6 +115,59 @@ class _Batches(Dataset[Batch]):
         return self._data.batch(mine, seed_for("batch", self._plan.seed, step))
 
 
+def batches(
+    data: Data, plan: Plan, start: int, accelerator: accelerate.Accelerator, workers: int
+) -> Iterator[Batch]:
+    """Yield this process's share of each batch from a step on, on its device."""
+    loader = DataLoader(
+        _Batches(data, plan, start, accelerator.process_index, accelerator.num_processes),
+        batch_size=None,
+        num_workers=workers,
+        pin_memory=accelerator.device.type == "cuda" and workers > 0,
+    )
+    return on_device(loader, accelerator.device)
+
+
+def new_optimizer(model: RetrievalModel, cell: Cell) -> torch.optim.Optimizer:
+    """Return the optimiser of a cell's model."""
+    return torch.optim.AdamW(
+        model.groups(cell.recipe.lr_encoder, cell.recipe.lr_pooling),
+        betas=BETAS,
+        eps=EPS,
+        weight_decay=cell.train.weight_decay,
+        fused=True,  # one kernel in place of ten a parameter
+    )
+
+
+def update(
+    model: nn.Module,
+    batch: Batch,
+    optimizer: torch.optim.Optimizer,
+    accelerator: accelerate.Accelerator,
+    train: TrainParams,
+) -> torch.Tensor:
+    """Take one step and return its loss; nothing is read back from the device, which runs behind.
+
+    Args:
+        model: the :class:`RetrievalModel` as ``accelerator`` prepared it.
+        batch: on the device.
+        optimizer: as ``accelerator`` prepared it.
+        accelerator: device, precision and processes.
+        train: section ``train``.
+    """
+    with accelerator.autocast():
+        loss: torch.Tensor = model(*batch)
+    optimizer.zero_grad(set_to_none=True)
+    accelerator.backward(loss)
+    accelerator.clip_grad_norm_(model.parameters(), train.max_grad_norm)
+    optimizer.step()
+    if train.learn_contrastive_temperature:
+        towers = accelerator.unwrap_model(model).towers
+        with torch.no_grad():
+            towers.logit_scale.clamp_(max=float(np.log(train.max_logit_scale)))
+    return loss.detach()
+
+
 @torch.no_grad()
 def evaluate(model: RetrievalModel, data: Data, split: str) -> dict[str, dict[str, float]]:
     """Metrics of both directions on a split, with the model as it is now."""
@@ -162,13 +217,7 @@ def fit(
         seed=cell.seed,
     )
     model = new_model(cell, data).to(accelerator.device)
-    optimizer = torch.optim.AdamW(
-        model.groups(cell.recipe.lr_encoder, cell.recipe.lr_pooling),
-        betas=BETAS,
-        eps=EPS,
-        weight_decay=train.weight_decay,
-        fused=True,  # one kernel in place of ten a parameter
-    )
+    optimizer = new_optimizer(model, cell)
     state = RunState(folder)
     record = state.load(model, optimizer) or {"step": 0, "curve": [], "best": None, "seconds": 0.0}
     if record["step"]:
@@ -185,15 +234,9 @@ def fit(
         for row in curve:
             report(row)
     evaluations = plan.evaluations()
-    loader = DataLoader(
-        _Batches(data, plan, record["step"], accelerator.process_index, accelerator.num_processes),
-        batch_size=None,
-        num_workers=train.workers,
-        pin_memory=accelerator.device.type == "cuda" and train.workers > 0,
-    )
     label = f"{short_name(cell.method)} {cell.benchmark} seed {cell.seed}"
     bar = tqdm(
-        loader,
+        batches(data, plan, record["step"], accelerator, train.workers),
         label,
         total=plan.steps,
         initial=record["step"],
@@ -207,16 +250,7 @@ def fit(
         # dropout draws from here; a resumed run draws the same
         _seed(accelerator.device, seed_for("step", cell.seed, step))
         set_rates(optimizer, step, plan.steps, train.warmup)
-        with accelerator.autocast():
-            loss = wrapped(*batch.to(accelerator.device))
-        optimizer.zero_grad(set_to_none=True)
-        accelerator.backward(loss)
-        accelerator.clip_grad_norm_(model.parameters(), train.max_grad_norm)
-        optimizer.step()
-        if train.learn_contrastive_temperature:
-            with torch.no_grad():
-                model.towers.logit_scale.clamp_(max=float(np.log(train.max_logit_scale)))
-        losses.append(loss.detach())
+        losses.append(update(wrapped, batch, optimizer, accelerator, train))
         done = step + 1
         if done not in evaluations:
             continue
