@@ -16,7 +16,7 @@ from benchmarks.measure import Row, machine
 from xpool.command import InputError, run
 
 # Each is a module here with ``rows(device) -> list[Row]``.
-MODULES = ("scoring",)
+MODULES = ("decode", "training", "scoring")
 log = logging.getLogger(__name__)
 
 

@@ -60,7 +60,7 @@ def test_each_video_is_in_a_batch_once(data, rows):
     assert [own[video_id] for video_id in ids] == batch.video.tolist()
     assert sorted(own.values()) == list(range(len(own)))
     for video_id, row in own.items():
-        _, mask = data._read(video_id)
+        _, mask = data.read(video_id)
         assert batch.mask[row].tolist() == mask.tolist()
 
 
@@ -76,7 +76,7 @@ def test_a_video_shows_the_same_crop_in_any_share_of_the_batch(data, rows):
 
 def test_pixels_are_the_crop_that_the_seed_draws(data, rows):
     video_id = str(data.texts["video_id"].iat[rows[0]])
-    frames, _ = data._read(video_id)
+    frames, _ = data.read(video_id)
     chance = torch.Generator().manual_seed(seed_for("augment", 3, video_id))
     top, left, height, width, _ = transforms.draw_crop(*frames.shape[1:3], chance)
     pixels = data.batch(rows[:1], seed=3).frames[0]

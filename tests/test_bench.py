@@ -3,13 +3,15 @@
 import json
 import sys
 
+import open_clip
 import pytest
 import torch
 
 from benchmarks import __main__ as bench
-from benchmarks import scoring
+from benchmarks import decode, scoring, training
 from benchmarks.measure import Row, peak_mib
 from xpool.command import InputError
+from xpool.generate import GenerateParams
 
 CPU = torch.device("cpu")
 
@@ -21,6 +23,47 @@ def test_rows_of_scoring_small_shapes(monkeypatch):
     assert values["ranks 20 x 20, that differ from the direct form's"] == 0
     assert all(value is not None for value in values.values())
     assert rows[0].ratio > 0
+
+
+@pytest.mark.slow  # starts processes
+def test_rows_of_decode_short_videos(monkeypatch):
+    changes = {"videos": {"train": 1, "val": 0, "test": 1}, "duration_s": [2, 3], "rate_fps": 10}
+    made = GenerateParams.model_validate(decode.MADE.model_dump() | changes)
+    monkeypatch.setattr(decode, "MADE", made)
+    monkeypatch.setattr(decode, "REPEATS", 1)
+    many, one, other = decode.rows(CPU)
+    assert many.ratio > 0
+    assert one.ratio > 0
+    assert other.value == 0, "the baseline must give the frames that the frames step gives"
+
+
+def test_rows_of_training_one_step(monkeypatch):
+    load = training.Load(batch_size=4, videos=2, captions=3, size=(20, 30), steps=1, workers=0)
+    monkeypatch.setattr(training, "CPU", (load,))
+    monkeypatch.setattr(training, "REPEATS", 1)
+    measured, *left = training.rows(CPU)
+    assert measured.what == "training, 4 pairs of 2 videos"
+    assert measured.ratio > 0
+    assert {row.value for row in left} == {None}
+
+
+def test_both_training_loops_start_from_the_same_loss(monkeypatch):
+    """Without chance: frames as large as the encoder's, no crop and no dropout."""
+    load = training.Load(batch_size=8, videos=4, captions=2, size=(48, 48), steps=1, workers=0)
+    whole = training.transforms.Crop(0, 0, 48, 48, False)
+    monkeypatch.setattr(training.transforms, "draw_crop", lambda *_: whole)
+    monkeypatch.setattr(training, "POOLING", training.POOLING | {"dropout": 0.0})
+    with training.world(load, vit_b_32=False) as data:
+        ours = [next(training.our_loop(data, load, CPU, size)).item() for size in (None, 3)]
+        plain = next(training.plain_loop(data, load, CPU))
+    assert ours == pytest.approx([plain, plain], rel=1e-4)
+
+
+def test_arithmetic_of_an_encoder_is_the_published():
+    """Golden: open_clip's docs/model_profile.csv has 14.78 GFLOP for an image and a text."""
+    config = open_clip.get_model_config("ViT-B-32")
+    pair = training.flops(config, frames=1)
+    assert pair / 3 == pytest.approx(14.78e9, rel=0.005)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads Linux's process status")
@@ -56,5 +99,5 @@ def test_results_are_written_with_the_machine(tmp_path, monkeypatch, capsys):
 
 def test_unknown_benchmark_is_named(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["benchmarks", "sorcing"])
-    with pytest.raises(InputError, match="'sorcing'; known: scoring"):
+    with pytest.raises(InputError, match="'sorcing'; known: decode, training, scoring"):
         bench.main()

@@ -155,13 +155,14 @@ class FrameData:
     def text_transformer(self) -> TextTransformer:  # noqa: D102
         return self._encoder.text_transformer()
 
-    def _read(self, video_id: str) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    def read(self, video_id: str) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+        """Return a video's sampled frames and their mask, as :meth:`FrameCache.read` does."""
         return self._cache.read(video_id, self._train.frames, self._frames_params)
 
     def batch(self, rows: NDArray[np.int64], seed: int) -> Batch:
         """Return the pairs of these rows; each video is there once, with one crop."""
         video, video_ids = pd.factorize(self.texts["video_id"].iloc[rows])
-        videos, masks = zip(*(self._read(video_id) for video_id in video_ids), strict=True)
+        videos, masks = zip(*(self.read(video_id) for video_id in video_ids), strict=True)
         crops = []
         for video_id, frames in zip(video_ids, videos, strict=True):
             # seeded by the video: every process that has it in its share draws the same crop
@@ -178,7 +179,7 @@ class FrameData:
 
         def videos() -> Iterator[Tensor]:
             for video_id in video_ids:
-                pixels, mask = self._read(video_id)
+                pixels, mask = self.read(video_id)
                 masks.append(torch.from_numpy(mask))
                 yield transforms.evaluation(
                     torch.from_numpy(pixels), self._encoder.size_px, self._frames_params.antialias
