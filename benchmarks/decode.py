@@ -27,7 +27,7 @@ from xpool.sampling import frame_indices
 
 MADE = GenerateParams.model_validate(
     {
-        "videos": {"train": 7, "val": 0, "test": 1},
+        "videos": {"train": 5, "val": 0, "test": 1},
         "captions": [1, 1],
         "scenes": [2, 4],
         "duration_s": [10, 20],
@@ -35,7 +35,7 @@ MADE = GenerateParams.model_validate(
         "sizes": [[320, 240]],
     }
 )
-TIMES = 3  # that each is read: drawing a video takes longer than reading it
+TIMES = 4  # that each is read: drawing a video takes longer than reading it
 FRAMES = FramesParams(
     counts=[12],
     rules=["uniform"],
