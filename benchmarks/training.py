@@ -63,8 +63,8 @@ class Load:
 
 
 CPU = (
-    Load(batch_size=32, videos=64, captions=1, size=(48, 64), steps=2, workers=0),
-    Load(batch_size=32, videos=8, captions=20, size=(48, 64), steps=2, workers=0),
+    Load(batch_size=32, videos=64, captions=1, size=(48, 64), steps=1, workers=0),
+    Load(batch_size=32, videos=8, captions=20, size=(48, 64), steps=1, workers=0),
 )
 CUDA = tuple(
     Load(batch_size=n, videos=512, captions=1, size=(224, 298), steps=48, workers=8)
