@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from xpool import paths
 from xpool import ranks as ranking
+from xpool.batches import open_data
 from xpool.cell import Cell
 from xpool.command import InputError
 from xpool.device import best_device
@@ -53,7 +54,8 @@ def check_results(
         problems.append(f"cannot be read ({error})")
     try:
         cell, frames = _cell(run, params)
-        again = score(cell, frames, device)
+        data = open_data(run.setting, cell.benchmark, cell.train, frames)
+        again = score(cell, data, device)
     except InputError as error:
         problems.append(f"cannot be scored again ({error})")
     what = f"{run.scored}, scored again"
