@@ -27,13 +27,13 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from xpool import paths, selection
+from xpool import looks, paths, selection
 from xpool.batches import Batch, Data, open_data, rows_of
 from xpool.cell import Cell, cell_of_flags, coordinates, new_model
 from xpool.checkpoints import RunState, save_weights
 from xpool.command import InputError, run
 from xpool.frame_cache import FramesParams
-from xpool.metrics import retrieval_metrics
+from xpool.metrics import Ranks, ranks
 from xpool.model import RetrievalModel
 from xpool.params import read, setting
 from xpool.provenance import code, inputs_of, of_training
@@ -114,13 +114,13 @@ class _Batches(Dataset[Batch]):
 
 
 @torch.no_grad()
-def evaluate(model: RetrievalModel, data: Data, split: str) -> dict[str, dict[str, float]]:
-    """Metrics of both directions on a split, with the model as it is now."""
+def look(model: RetrievalModel, data: Data, split: str) -> tuple[pd.DataFrame, Ranks]:
+    """Return a split's texts, and their text-to-video ranks with the model as it is now."""
     model.eval()
     gallery = data.gallery(model.towers, split)
     scores = similarity(model.pooling, gallery.text, gallery.frames, gallery.mask)
     model.train()
-    return retrieval_metrics(scores, gallery.video_of_text())
+    return gallery.texts, ranks(scores, gallery.video_of_text())["t2v"]
 
 
 def fit(
@@ -137,13 +137,13 @@ def fit(
         data: the benchmark.
         folder: the work folder.
         accelerator: device, precision and processes.
-        report: called with each row of the curve, in place of the progress bar and the DVCLive log;
-            what it raises ends the run.
+        report: called with each row of the curve, in place of the progress bar, the DVCLive log
+            and the looks; what it raises ends the run.
 
     Returns:
         A folder inside ``folder`` with ``checkpoint.safetensors`` (the selected weights),
-        ``curve.csv`` (one row an evaluation), ``live/`` (the same through DVCLive) and
-        ``run.json`` (what was selected).
+        ``curve.csv`` (one row an evaluation), ``live/`` (the same through DVCLive), ``run.json``
+        (what was selected), and what ``xpool.looks`` writes.
 
     Raises:
         InputError: the split that the selection rule needs is empty, or the loss is not finite.
@@ -180,6 +180,9 @@ def fit(
         best = {"step": 0, "file": "best-000000000.safetensors"}
         save_weights(model, folder / best["file"])
     logged = accelerator.is_main_process and report is None
+    splits = set(data.texts["split"])
+    # trials see nothing but what they are judged on
+    seen = [name for name in looks.SPLITS if name in splits and (logged or name == split)]
     live = _live(folder / "live", curve) if logged else None
     if report:
         for row in curve:
@@ -229,8 +232,13 @@ def fit(
             )
         if accelerator.is_main_process:
             row = {"step": done, "epoch": done / plan.steps_per_epoch, "loss": mean_loss}
+            for name in seen:
+                texts, t2v = look(model, data, name)
+                if logged:
+                    looks.keep(folder, done, name, texts, t2v)
+                if name == split:
+                    row |= t2v.metrics()
             if evaluated:
-                row |= evaluate(model, data, split)["t2v"]
                 bar.set_postfix({"loss": f"{mean_loss:.3f}", f"{split} R@1": f"{row['R@1']:.1f}"})
             curve.append(row)
             score = list(selection.score(cell.rule, curve))
@@ -301,6 +309,7 @@ def _finish(
         live.end()
         (folder / "live").mkdir(exist_ok=True)  # DVCLive makes none for a run without steps
         shutil.copytree(folder / "live", finished / "live")
+        looks.gather(folder, [row["step"] for row in curve], finished)
     write_json(
         finished / "run.json",
         {
