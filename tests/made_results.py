@@ -17,6 +17,7 @@ PARAMS = {
     "baselines": ["self_attention", "mean_pool"],
     "seeds": [0, 1, 2],
     "selection": "val",
+    "mixing": "refuse",
     "manifest": {
         "msrvtt": {"training_videos": "9k", "val_videos": 100, "allowed_missing": 0.0},
         "msvd": {"allowed_missing": 0.0},
@@ -44,7 +45,7 @@ def metrics_of(params, rng):
                 yield {
                     "benchmark": benchmark, "method": method, "seed": seed, "split": "test",
                     "selection": params["selection"], "direction": direction, "metric": metric,
-                    "value": value, "n_text": SIZES[benchmark][0],
+                    "value": value, "mixed": "", "n_text": SIZES[benchmark][0],
                     "n_video": SIZES[benchmark][1],
                 }  # fmt: skip
 
