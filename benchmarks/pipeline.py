@@ -28,17 +28,13 @@ def rows(device: torch.device) -> list[Row]:
 
 
 def _repro() -> list[Row]:
-    what = "dvc repro with nothing to do"
-    dvc = Path(sys.executable).with_name("dvc")
-    begun = time.perf_counter()
-    done = _run([str(dvc), "repro"]) if (TOP / "dvc.lock").is_file() else None
-    first = time.perf_counter() - begun
-    if done is None or "up to date" not in done.stdout or "Running stage" in done.stdout:
+    what, dvc = "dvc repro with nothing to do", str(Path(sys.executable).with_name("dvc"))
+    lock = TOP / "dvc.lock"
+    if not lock.is_file() or _run([dvc, "status", "--quiet"]).returncode:  # it would run stages
         return [Row(what=what, value=None, unit="s", note="needs a finished make repro here")]
-    value = statistics.median([first, *_times([str(dvc), "repro"], REPEATS - 1)])
-    size = (TOP / "dvc.lock").stat().st_size / 1000
-    stages = done.stdout.count("didn't change, skipping")
-    return [Row(what=what, value=value, unit="s", note=f"{stages} stages, a lock of {size:.0f} kB")]
+    value = statistics.median(_times([dvc, "repro"], REPEATS))
+    note = f"a lock of {lock.stat().st_size / 1000:.0f} kB"
+    return [Row(what=what, value=value, unit="s", note=note)]
 
 
 def _help() -> list[Row]:
@@ -69,5 +65,5 @@ def _times(command: Sequence[str], count: int) -> list[float]:
 def _run(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
     environment = os.environ | {"DVC_NO_ANALYTICS": "1", "PYTHONPATH": str(TOP)}
     return subprocess.run(
-        command, cwd=TOP, env=environment, text=True, capture_output=True, check=True
+        command, cwd=TOP, env=environment, text=True, capture_output=True, check=False
     )
