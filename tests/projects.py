@@ -176,5 +176,21 @@ SMALL = {
             },
         },
     },
+    "ablations__variance": {
+        "benchmarks": ["msrvtt"],
+        "seeds": [0],
+        "epochs": 1,
+        "methods": ["mean_pool", "xpool"],
+        "levels": {
+            "seed": [0, 1],
+            "init": [],
+            "order": [0, 1],
+            "dropout": [0, 1],
+            "frame_sampling": ["uniform", "rand"],
+            "decoder": ["decord", "pyav"],
+            "batch_size": [16, 32],
+            "threads": [1, 2],
+        },
+    },
 }
 """Changes that make the whole pipeline take a minute or two."""

@@ -65,6 +65,7 @@ def test_every_study_leaves_trials_tables_and_figures(project):
         "frame_count": 2 * (2 * 2 * 2 + 2),
         "scene_diversity": 2 * 2 * 2 + 2 * 2 * 2 + 2 * len(shot_bins(rows)),
         "search": 2 * 3,
+        "variance": 7 * 2 * 2,
     }
     for table in rows.values():
         assert set(table["state"]) <= {"complete", "pruned"}
@@ -72,9 +73,10 @@ def test_every_study_leaves_trials_tables_and_figures(project):
     recipes = yaml.safe_load((studies / "search/recipes.yaml").read_text())["recipes"]
     assert recipes["xpool"]["msrvtt"]["pooling"]["heads"] in (1, 2)
     made = {path.name for path in (project.folder / "results/mini/ablations").iterdir()}
-    tables = ("temperature", "frames", "scenes", "distractors-r1", "shots", "search")
+    tables = ("temperature", "frames", "scenes", "distractors-r1", "shots", "search", "variance")
     assert {f"{name}.{end}" for name in tables for end in ("csv", "md", "tex")} <= made
-    assert {"temperature-xpool.png", "pareto.svg", "surface.png", "scenes.png"} <= made
+    figures = ("temperature-xpool.png", "pareto.svg", "surface.png", "scenes.png", "variance.png")
+    assert set(figures) <= made
 
 
 def shot_bins(rows):

@@ -314,7 +314,7 @@ def main() -> None:
     videos = read_videos(paths.manifest(name, benchmark))
     digest = fingerprint([params.about_pixels(), videos], [raw / path for _, path in videos])
     with work_folder("frames", f"{name}-{benchmark}", digest) as work:
-        workers = min(_cores(), len(videos))
+        workers = min(cores(), len(videos))
         cache = pack(work, videos, raw, params, workers)
         destination = paths.frames(name, benchmark)
         publish(cache, destination)
@@ -322,7 +322,7 @@ def main() -> None:
     _log.info("%s: %d videos", destination, len(FrameCache(destination)))
 
 
-def _cores() -> int:
+def cores() -> int:
     """Cores that this process may use, which a batch system may have limited."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 

@@ -95,8 +95,10 @@ class Plan:
 class _Batches(Dataset[Batch]):
     """The batches of a run from one step on; this process's share of each."""
 
-    def __init__(self, data: Data, plan: Plan, start: int, rank: int, world: int) -> None:
-        self._data, self._plan, self._start = data, plan, start
+    def __init__(
+        self, data: Data, plan: Plan, seed: int, start: int, rank: int, world: int
+    ) -> None:
+        self._data, self._plan, self._seed, self._start = data, plan, seed, start
         self._rank, self._world = rank, world
 
     def __len__(self) -> int:
@@ -110,7 +112,7 @@ class _Batches(Dataset[Batch]):
         rows = np.resize(rows, max(len(rows), self._world))
         share = len(rows) // self._world
         mine = rows[self._rank * share : (self._rank + 1) * share]
-        return self._data.batch(mine, seed_for("batch", self._plan.seed, step))
+        return self._data.batch(mine, seed_for("batch", self._seed, step))
 
 
 @torch.no_grad()
@@ -159,7 +161,7 @@ def fit(
         epochs=train.epochs,
         batch_size=train.batch_size,
         evaluations_per_epoch=train.evaluations_per_epoch,
-        seed=cell.seed,
+        seed=cell.seed_of("order"),
     )
     model = new_model(cell, data).to(accelerator.device)
     optimizer = torch.optim.AdamW(
@@ -189,7 +191,14 @@ def fit(
             report(row)
     evaluations = plan.evaluations()
     loader = DataLoader(
-        _Batches(data, plan, record["step"], accelerator.process_index, accelerator.num_processes),
+        _Batches(
+            data,
+            plan,
+            cell.seed_of("dropout"),
+            record["step"],
+            accelerator.process_index,
+            accelerator.num_processes,
+        ),
         batch_size=None,
         num_workers=train.workers,
         pin_memory=accelerator.device.type == "cuda" and train.workers > 0,
@@ -208,7 +217,7 @@ def fit(
     began = time.monotonic() - record["seconds"]
     for step, batch in enumerate(bar, start=record["step"]):
         # dropout draws from here; a resumed run draws the same
-        _seed(accelerator.device, seed_for("step", cell.seed, step))
+        _seed(accelerator.device, seed_for("step", cell.seed_of("dropout"), step))
         set_rates(optimizer, step, plan.steps, train.warmup)
         with accelerator.autocast():
             loss = wrapped(*(part.to(accelerator.device, non_blocking=True) for part in batch))
