@@ -9,14 +9,15 @@ import logging
 from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
-
-from benchmarks.measure import Row, machine
 from xpool.command import InputError, run
 
+if TYPE_CHECKING:
+    from benchmarks.measure import Row
+
 # Each is a module here with ``rows(device) -> list[Row]``.
-MODULES = ("decode", "training", "scoring")
+MODULES = ("scoring", "decode", "training", "pipeline")
 log = logging.getLogger(__name__)
 
 
@@ -30,6 +31,11 @@ def main() -> None:
     for name in arguments.modules:
         if name not in MODULES:
             raise InputError(f"no benchmark {name!r}; known: {', '.join(MODULES)}")
+
+    import torch  # takes seconds, and --help should not
+
+    from benchmarks.measure import machine
+
     device = torch.device(arguments.device)
     if device.type == "cuda" and not torch.cuda.is_available():
         raise InputError("--device cuda: torch finds no CUDA device here")
@@ -46,7 +52,7 @@ def main() -> None:
         arguments.json.write_text(text + "\n", encoding="utf-8")
 
 
-def table(rows: list[Row]) -> str:
+def table(rows: list["Row"]) -> str:
     """Return the rows as text, columns aligned."""
     lines = [("what", "value", "", "baseline", "ratio", "note")]
     for row in rows:

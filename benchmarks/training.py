@@ -197,7 +197,7 @@ def our_loop(
     accelerator = accelerate.Accelerator(cpu=device.type == "cpu", mixed_precision=precision)
     model = new_model(cell, data).to(device)
     wrapped, optimizer = accelerator.prepare(model, new_optimizer(model, cell))
-    for batch in batches(data, plan_of(data, load), 0, accelerator, load.workers):
+    for batch in batches(data, plan_of(data, load), 0, 0, accelerator, load.workers):
         yield update(wrapped, batch, optimizer, accelerator, cell.train)
 
 

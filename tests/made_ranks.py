@@ -1,14 +1,15 @@
-"""Made-up ranks and shot changes of every cell, as the pipeline leaves them."""
+"""Made-up ranks, looks and shot changes of every cell, as the pipeline leaves them."""
 
 import itertools
 
 import numpy as np
 import pandas as pd
 
-from xpool import paths
+from xpool import looks, paths
 from xpool.metrics import ranks
 from xpool.ranks import rank_table
 
+LOOKS = 6
 LEADS = {"mean_pool": 0.0, "self_attention": 0.3, "xpool": 1.5}
 """How far a method lifts the right video above the others, in deviations of the noise."""
 
@@ -34,6 +35,20 @@ def write_ranks(params, sizes):
             file = paths.ranks(here) / method / benchmark / f"{seed}.parquet"
             file.parent.mkdir(parents=True, exist_ok=True)
             rank_table(ranks(scores, owners), texts, videos).to_parquet(file, index=False)
+            write_looks(paths.training(here, method, benchmark, seed), scores, owners, texts, rng)
         shots = paths.shots(here, benchmark)
         shots.parent.mkdir(parents=True, exist_ok=True)
         videos.assign(shot_changes=np.arange(n_video) % 4).to_csv(shots, index=False)
+
+
+def write_looks(folder, scores, owners, texts, rng):
+    """Write what six evaluations saw: the run's scores, each time with other noise."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rows, hits = [], texts[looks.QUERY]
+    for step, split in itertools.product(range(4, 4 * LOOKS + 1, 4), looks.SPLITS):
+        t2v = ranks(scores + 0.3 * rng.normal(size=scores.shape), owners)["t2v"]
+        rows.append({"step": step, "split": split, **t2v.metrics()})
+        if split == "test":
+            hits = hits.assign(**{str(step): t2v.hits(1)})
+    pd.DataFrame(rows).to_csv(folder / "looks.csv", index=False)
+    hits.to_parquet(folder / "hits.parquet", index=False)

@@ -81,15 +81,28 @@ def search(benchmarks, rng):
         yield row if pruned else row | found
 
 
+def variance(benchmarks, rng):
+    levels = {"seed": (0, 1, 2), "frame_sampling": ("uniform", "rand"), "threads": (1, 2)}
+    for benchmark, source, method in itertools.product(
+        benchmarks[:2], levels, ("mean_pool", "xpool")
+    ):
+        for level in levels[source]:
+            yield {
+                "study": "variance", "benchmark": benchmark, "part": source, "state": "complete",
+                "source": source, "method": method, "level": level, "seed": 0,
+                "query_error": 4.0 + rng.random(), **figures(LEVEL[method], rng),
+            }  # fmt: skip
+
+
 STUDIES = {
     "temperature": temperature, "frame_count": frame_count, "scene_diversity": scene_diversity,
-    "search": search,
+    "search": search, "variance": variance,
 }  # fmt: skip
 
 
 def write_studies(params):
     """Write params.yaml, and the export of every study, under the current folder."""
-    studies = {"own_models": ["temperature", "frame_count", "search"],
+    studies = {"own_models": ["temperature", "frame_count", "search", "variance"],
                "trained_models": ["scene_diversity"]}  # fmt: skip
     block = {"contrastive_temperature": [0.05, 0.01], "learnt": [True, False]}
     whole = params | {"studies": studies, "ablations": {"temperature": block}}
@@ -122,3 +135,4 @@ def every_table(protocols):
         yield tables.distractors(part["distractors"], protocols, metric)
     yield tables.shots(part["shots"], protocols)
     yield tables.search(read("search"), protocols)
+    yield tables.variance(read("variance"), protocols)

@@ -116,9 +116,10 @@ def _videos(train, val, test):
 
 SMALL = {
     "seeds": [0],
+    "benchmarks": ["msrvtt", "msvd"],
+    "generate__benchmarks": ["msrvtt", "msvd"],
     "generate__msrvtt__videos": _videos(40, 0, 20),
     "generate__msvd__videos": _videos(24, 8, 12),
-    "generate__lsmdc__videos": _videos(30, 8, 16),
     "manifest__msrvtt__val_videos": 10,
     "frames__counts": [2, 12],
     "encoder__pretraining__images": 1024,
@@ -134,7 +135,7 @@ SMALL = {
         "learnt": [True, False],
     },
     "ablations__frame_count": {
-        "benchmarks": ["msrvtt", "lsmdc"],
+        "benchmarks": ["msrvtt", "msvd"],
         "seeds": [0],
         "epochs": 1,
         "methods": ["mean_pool", "xpool"],
@@ -173,6 +174,22 @@ SMALL = {
                 "lr_encoder": {"low": 1.0e-4, "high": 1.0e-2, "log": True},
                 "pooling.heads": {"choices": [1, 2]},
             },
+        },
+    },
+    "ablations__variance": {
+        "benchmarks": ["msrvtt"],
+        "seeds": [0],
+        "epochs": 1,
+        "methods": ["mean_pool", "xpool"],
+        "levels": {
+            "seed": [0, 1],
+            "init": [],
+            "order": [0, 1],
+            "dropout": [0, 1],
+            "frame_sampling": ["uniform", "rand"],
+            "decoder": ["decord", "pyav"],
+            "batch_size": [16, 32],
+            "threads": [1, 2],
         },
     },
 }

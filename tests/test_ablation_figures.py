@@ -83,6 +83,34 @@ def test_a_front_names_its_frame_counts(protocol):
     assert sum(len(c.get_offsets()) for c in axis.collections) == len(here)
 
 
+def spreads(protocol):
+    """Draw the made-up trials of two methods, and return them."""
+    runs = ablations.read_trials("variance")
+    runs = runs[runs["benchmark"] == "msrvtt"].assign(label=runs["source"].map(ablations.SOURCES))
+    errors = ablations.query_errors(runs)
+    errors["panel"] = errors["method"]
+    return draw.spreads(dict(list(runs.groupby("method"))), errors, "T", protocol), runs, errors
+
+
+def test_spreads_show_every_run_in_panels_of_one_width(protocol):
+    figure, runs, errors = spreads(protocol)
+    axes = [axis for axis in figure.axes if axis.axison]
+    widths = []
+    for axis, (method, of_method) in zip(axes, runs.groupby("method"), strict=True):
+        dots = np.concatenate([np.asarray(c.get_offsets())[:, 0] for c in axis.collections])
+        assert np.allclose(sorted(dots), sorted(of_method["R@1"]))
+        low, high = axis.get_xlim()
+        assert low < dots.min() <= dots.max() < high
+        widths.append(high - low)
+        (band,) = axis.patches
+        expected = errors.set_index("method").loc[method, ["low", "high"]]
+        assert np.allclose(band.get_extents().transformed(axis.transData.inverted()).intervalx,
+                           expected.to_numpy(float))  # fmt: skip
+    assert np.allclose(widths, widths[0])
+    labels = [text.get_text() for text in axes[0].get_yticklabels()]
+    assert labels == ["Seed of the whole run", "Frame sampling", "Threads"]
+
+
 def test_the_same_figures_give_the_same_bytes_and_a_readable_size(protocol, curves, tmp_path):
     importances = ablations.read_importances("temperature")
     importances = importances[importances["part"] == "xpool"]
@@ -91,6 +119,7 @@ def test_the_same_figures_give_the_same_bytes_and_a_readable_size(protocol, curv
         "bars": lambda: draw.bars(
             {"A": importances[importances["part"] == "xpool"]}, "T", protocol
         ),
+        "spreads": lambda: spreads(protocol)[0],
     }.items():
         first = figures.save(make(), tmp_path, name)
         before = first.read_bytes(), first.with_suffix(".svg").read_bytes()

@@ -12,7 +12,7 @@ from made_studies import every_table, write_studies
 from scipy import stats
 
 from xpool import ablations, paths, typesetting
-from xpool.ablations import best_so_far, curve, gain, pareto
+from xpool.ablations import best_so_far, curve, gain, pareto, query_errors, spreads
 from xpool.command import InputError
 from xpool.protocol import read_protocols
 
@@ -114,6 +114,36 @@ def test_best_so_far_never_falls_and_skips_what_was_pruned():
     assert found["try"].tolist() == [1, 2, 3, 4, 1]
 
 
+def test_spreads_are_those_of_each_source_alone():
+    rng = np.random.default_rng(4)
+    rows = pd.DataFrame(
+        [
+            {"benchmark": "msvd", "method": method, "source": source, "level": level,
+             "R@1": rng.normal(40, 3), "query_error": 5.0 + level}
+            for method, (source, levels) in itertools.product(
+                ("mean_pool", "xpool"), {"seed": range(4), "threads": (1, 2)}.items()
+            )
+            for level in levels
+        ]
+    )  # fmt: skip
+    found = spreads(rows)
+    assert found["levels"].tolist() == [4, 2, 4, 2]
+    for row in found.to_dict("records"):
+        of = [
+            r["R@1"]
+            for r in rows.to_dict("records")
+            if (r["method"], r["source"]) == (row["method"], row["source"])
+        ]
+        mean = sum(of) / len(of)
+        variance = sum((value - mean) ** 2 for value in of) / (len(of) - 1)
+        assert row["mean"] == pytest.approx(mean)
+        assert row["std"] == pytest.approx(math.sqrt(variance))
+        assert (row["low"], row["high"]) == (min(of), max(of))
+    errors = query_errors(rows)
+    assert errors["std"].tolist() == [6.5, 6.5]
+    assert np.allclose(errors["high"] - errors["low"], 13)
+
+
 @pytest.fixture
 def project(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -162,3 +192,19 @@ def test_the_winner_of_a_search_is_described_by_its_params():
     assert row.cells[0] == f"{best:.1f}"
     assert row.cells[2:] == ("6", "1")
     assert any("X-Pool: lr_encoder" in note and "heads" in note for note in table.notes)
+
+
+@pytest.mark.usefixtures("project")
+def test_the_error_of_the_queries_stands_below_the_spreads():
+    table = next(t for t in every_table(read_protocols()) if t.name == "variance")
+    assert [len(group.rows) for group in table.groups] == [4, 4]
+    for group in table.groups:
+        *sources, queries = group.rows
+        assert [row.cells[0] for row in sources] == ["3", "2", "2"]
+        assert queries.label == "The queries (standard error)"
+        assert [place for place, cell in enumerate(queries.cells) if cell != "–"] == [1, 4]
+        assert not any(any(row.bold) for row in group.rows)
+    assert table.notes == (
+        "Validation queries: Mini MSR-VTT 100 texts of 100 videos; "
+        "Mini MSVD 100 texts of 100 videos.",
+    )

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from benchmarks import __main__ as bench
-from benchmarks import decode, scoring, training
+from benchmarks import decode, pipeline, scoring, training
 from benchmarks.measure import Row, peak_mib
 from xpool.command import InputError
 from xpool.generate import GenerateParams
@@ -97,7 +97,14 @@ def test_results_are_written_with_the_machine(tmp_path, monkeypatch, capsys):
     assert {"date", "device", "torch", "python"} <= set(record["machine"])
 
 
+def test_the_pipeline_is_timed_only_where_it_has_nothing_to_do(tmp_path, monkeypatch):
+    monkeypatch.setattr(pipeline, "TOP", tmp_path)
+    assert [row.value for row in pipeline._repro()] == [None]
+    (tmp_path / "dvc.lock").write_text("stages: {}")  # of no pipeline: dvc status fails
+    assert [row.value for row in pipeline._repro()] == [None]
+
+
 def test_unknown_benchmark_is_named(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["benchmarks", "sorcing"])
-    with pytest.raises(InputError, match="'sorcing'; known: decode, training, scoring"):
+    with pytest.raises(InputError, match="'sorcing'; known: scoring, decode, training, pipeline"):
         bench.main()

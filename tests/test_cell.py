@@ -1,5 +1,6 @@
 """A cell's model as it starts, in both regimes: its contrastive temperature, and whose it is."""
 
+import dataclasses
 import math
 
 import accelerate
@@ -9,7 +10,8 @@ import worlds
 from safetensors.torch import load_file
 from test_train import FRAMES, cell
 
-from xpool import paths
+from xpool import cell as cells
+from xpool import paths, train
 from xpool.batches import EmbeddingData, FrameData
 from xpool.cell import new_model
 from xpool.train import fit
@@ -154,3 +156,57 @@ def test_a_resumed_run_keeps_its_temperature(opened, reads, learn, tmp_path, mon
     for file in ("checkpoint.safetensors", "curve.csv"):
         one, other = (tmp_path / name / "finished" / file for name in ("whole", "cut"))
         assert one.read_bytes() == other.read_bytes()
+
+
+PURPOSES = ("init", "order", "dropout")
+
+
+def drawn(opened, reads, folder, monkeypatch, seed=0, **seeds):
+    """Train with a purpose's own seed; return what each purpose drew, and the trained weights."""
+    made = dataclasses.replace(
+        cell(reads=reads, epochs=2, batch_size=8), seed=seed, seeds={**seeds}
+    )
+    found = {"init": [], "order": [], "dropout": []}
+    build, batch, seeded = cells.build_pooling, type(opened[reads]).batch, train._seed
+
+    def spied_build(*arguments):
+        found["init"].append(torch.initial_seed())
+        return build(*arguments)
+
+    def spied_batch(self, rows, seed):
+        found["order"].append(rows.tolist())
+        found["dropout"].append(("augmentation", seed))
+        return batch(self, rows, seed)
+
+    def spied_seed(device, seed):
+        found["dropout"].append(("dropout", seed))
+        seeded(device, seed)
+
+    folder.mkdir()
+    with monkeypatch.context() as patch:
+        patch.setattr(cells, "build_pooling", spied_build)
+        patch.setattr(type(opened[reads]), "batch", spied_batch)
+        patch.setattr(train, "_seed", spied_seed)
+        finished = fit(made, opened[reads], folder, accelerate.Accelerator(cpu=True))
+    return found, (finished / "checkpoint.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize("purpose", PURPOSES)
+def test_a_purpose_with_its_own_seed_draws_alone_anew(
+    opened, reads, purpose, tmp_path, monkeypatch
+):
+    base, weights = drawn(opened, reads, tmp_path / "base", monkeypatch)
+    other, moved = drawn(opened, reads, tmp_path / "other", monkeypatch, **{purpose: 7})
+    assert [name for name in PURPOSES if base[name] != other[name]] == [purpose]
+    assert (moved != weights) == (purpose != "init"), "X-Pool starts as the identity"
+
+
+def test_the_purposes_together_are_the_run_of_that_seed(opened, reads, tmp_path, monkeypatch):
+    """There is nothing else that a seed decides; and the run's own seed, named, changes nothing."""
+    base = drawn(opened, reads, tmp_path / "base", monkeypatch)
+    seven = drawn(opened, reads, tmp_path / "seven", monkeypatch, seed=7)
+    every = drawn(opened, reads, tmp_path / "every", monkeypatch, **dict.fromkeys(PURPOSES, 7))
+    named = drawn(opened, reads, tmp_path / "named", monkeypatch, **dict.fromkeys(PURPOSES, 0))
+    assert every == seven
+    assert named == base
+    assert base != seven

@@ -82,7 +82,7 @@ def test_results_notebook_writes_tables_figures_and_an_offline_page(monkeypatch,
         return {path.name: path.read_bytes() for path in files}
 
     first = run()
-    names = ["summary", "msrvtt", "msvd", "lsmdc"]
+    names = ["summary", "msrvtt", "msvd", "lsmdc", "selection"]
     pictures = ("recall", "differences", "wins", "training")
     assert set(first) == {
         "results.html",

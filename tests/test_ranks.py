@@ -21,6 +21,7 @@ PARAMS = {
     "baselines": ["mean_pool"],
     "seeds": [1, 0],
     "selection": "val",
+    "mixing": "refuse",
 }
 
 PLACES = list(itertools.product(["xpool", "mean_pool"], PARAMS["benchmarks"], PARAMS["seeds"]))
@@ -61,8 +62,9 @@ def test_step_writes_table_json_and_ranks():
     table = pd.read_csv(paths.metrics_table("mini"))
     assert list(table.columns) == [
         "benchmark", "method", "seed", "split", "selection", "direction", "metric", "value",
-        "n_text", "n_video",
+        "n_text", "n_video", "mixed",
     ]  # fmt: skip
+    assert table["mixed"].isna().all()
     assert len(table) == 2 * 2 * 2 * 2 * 7
     keys = ["benchmark", "method", "seed"]
     assert table[keys].drop_duplicates().equals(table[keys].drop_duplicates().sort_values(keys))
@@ -155,10 +157,23 @@ def test_step_files_that_do_not_fit_are_named(name, table, message):
 def test_step_refuses_runs_that_no_table_may_mix(changes, message):
     other = paths.training("mini", "xpool", "msvd", 1)
     worlds.write_records("mini", [("xpool", "msvd", 1)], **changes)
-    with pytest.raises(InputError, match=f"train/.* and {other} cannot .*: {message}.*dvc repro"):
+    with pytest.raises(InputError, match=f"train/.* and {other} differ: {message}.*dvc repro"):
         step.main()
     assert not paths.metrics_table("mini").exists()
     assert not paths.ranks("mini").exists()
+
+
+@pytest.mark.usefixtures("project")
+def test_step_mixes_runs_where_it_is_asked_to_and_names_them():
+    worlds.write_records("mini", [("xpool", "msvd", 1)], params__train__epochs=5)
+    Path("params.yaml").write_text(yaml.safe_dump(PARAMS | {"mixing": "allow"}))
+    step.main()
+    table = pd.read_csv(paths.metrics_table("mini"))
+    odd = table[table["mixed"].notna()]
+    assert set(zip(odd["method"], odd["benchmark"], odd["seed"], strict=True)) == {
+        ("xpool", "msvd", 1)
+    }
+    assert "params.train.epochs is 3 in the one and 5 in the other" in odd["mixed"].iloc[0]
 
 
 @pytest.mark.usefixtures("project")

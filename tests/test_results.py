@@ -47,6 +47,15 @@ def test_every_trained_method_is_at_least_five_times_chance(recall):
     assert (means["value"] >= 5 * 100 / means["n_video"]).all(), means
 
 
+def test_every_mean_lies_in_its_acceptance_band(recall):
+    """Meant to move? `python -m benchmarks.bands` makes new bands; say so in the CHANGELOG."""
+    bands = pd.read_csv(TOP / "tests" / "bands.csv").set_index(["benchmark", "method"])
+    means = recall.groupby(["benchmark", "method"])["value"].mean()
+    assert set(means.index) == set(bands.index)
+    out = bands.assign(found=means)[(means < bands["low"]) | (means > bands["high"])]
+    assert out.empty, f"R@1 out of its band (docs/statistics.md):\n{out}"
+
+
 def test_the_gain_grows_with_the_scenes_of_a_video():
     """In points up to three scenes, where mean pooling nears chance; as a ratio all along."""
     trials = pd.read_csv(TOP / "results/mini/studies/scene_diversity/trials.csv")

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from made_ranks import write_ranks
+from made_ranks import LOOKS, write_ranks
 from made_results import PARAMS
 
 from xpool import paths, statistics
@@ -15,6 +15,7 @@ from xpool.command import InputError
 from xpool.paired import compare, holm
 from xpool.queries import read
 from xpool.seeds import seed_for
+from xpool.selection_bias import RULES
 from xpool.wins import COLUMNS, wins_by_shots
 
 SMALL = {**PARAMS, "benchmarks": ["msrvtt", "msvd"]}
@@ -37,12 +38,34 @@ def use(params):
 
 def made():
     statistics.main()
-    names = ("cells", "comparisons", "wins")
+    names = ("cells", "comparisons", "wins", "selection")
     return {name: pd.read_csv(paths.statistics("mini") / f"{name}.csv") for name in names}
 
 
 def rank_file(method, benchmark, seed):
     return paths.ranks("mini") / method / benchmark / f"{seed}.parquet"
+
+
+@pytest.mark.usefixtures("project")
+def test_each_rule_has_the_test_figure_of_the_step_that_it_selects():
+    """Oracle: the looks themselves."""
+    selection = made()["selection"]
+    assert len(selection) == 2 * 3 * 3 * len(RULES)
+    for row in selection.rename(columns={"R@1": "r1"}).itertuples():
+        folder = paths.training("mini", row.method, row.benchmark, row.seed)
+        looks = pd.read_csv(folder / "looks.csv")
+        test = looks[looks["split"] == "test"].set_index("step")
+        assert row.r1 == pytest.approx(test["R@1"][row.step], abs=1e-9)
+        assert row.n_looks == LOOKS
+        assert (row.chance > 0) == (row.rule == "test_window")
+        assert row.rule != "last" or row.step == test.index.max()
+
+
+@pytest.mark.usefixtures("project")
+def test_a_run_without_looks_is_named():
+    paths.training("mini", "xpool", "msvd", 1).joinpath("looks.csv").unlink()
+    with pytest.raises(InputError, match=r"xpool/msvd/1/looks.csv: not found; run 'dvc repro'"):
+        statistics.main()
 
 
 @pytest.mark.usefixtures("project")
@@ -118,7 +141,7 @@ def test_the_same_ranks_give_the_same_bytes():
         return {path.name: path.read_bytes() for path in paths.statistics("mini").iterdir()}
 
     first = written()
-    assert set(first) == {"cells.csv", "comparisons.csv", "wins.csv"}
+    assert set(first) == {"cells.csv", "comparisons.csv", "wins.csv", "selection.csv"}
     assert written() == first
 
 

@@ -8,12 +8,15 @@ import itertools
 import re
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
+import torch
 import worlds
 import yaml
 from optuna.distributions import CategoricalDistribution
 
+from studies.variance import query_error
 from xpool import paths
 from xpool.batches import EmbeddingData
 from xpool.captions import COLUMNS
@@ -22,6 +25,7 @@ from xpool.checkpoints import save_weights
 from xpool.embedding_cache import write_text_transformer
 from xpool.experiment import Study, benchmarks_of, experiments_of, load_study
 from xpool.frame_cache import FramesParams
+from xpool.generate import write_video
 from xpool.params import read
 from xpool.recipes import import_path, recipe_for
 from xpool.sources import TOP
@@ -45,6 +49,7 @@ def project(tmp_path_factory):
             write_world(paths.embeddings(SETTING, benchmark), params)
             texts = pd.read_parquet(paths.embeddings(SETTING, benchmark) / "texts.parquet")
             paths.manifest(SETTING, benchmark).parent.mkdir(parents=True, exist_ok=True)
+            write_noise(paths.raw(SETTING, benchmark) / "x.avi")
             texts.assign(path="x.avi")[list(COLUMNS)].to_parquet(paths.manifest(SETTING, benchmark))
             videos = texts["video_id"].unique()
             paths.shots(SETTING, benchmark).parent.mkdir(parents=True, exist_ok=True)
@@ -69,6 +74,12 @@ def write_world(folder, params):
     pooling = params["recipes"]["self_attention"]["msrvtt"]["pooling"]
     transformer = worlds.text_transformer(layers=pooling["layers"], heads=pooling["heads"])
     write_text_transformer(transformer, folder / "text_transformer.safetensors")
+
+
+def write_noise(path):
+    """One video for all; of saturated colours, so that decoders may differ."""
+    frames = np.random.default_rng(0).choice(np.array([0, 255], np.uint8), (20, 6, 8, 3))
+    write_video(path, frames.repeat(8, axis=1).repeat(8, axis=2), 64, 48, 8)
 
 
 @pytest.fixture(autouse=True)
@@ -288,3 +299,103 @@ def test_a_method_without_a_complete_try_has_no_winner():
     rows = [row for row in rows_of_search() if row["state"] != "complete"]
     (text,) = study.beside(rows).values()
     assert yaml.safe_load(text) == {"recipes": {}}
+
+
+class Asked(Exception):
+    """What a trial asked of the lab: seed, changes, embeddings, threads."""
+
+
+def asked(experiment, point, folder, monkeypatch):
+    """Return what a trial would train."""
+
+    def train(self, benchmark, method, seed, epochs, changes, embeddings=None):
+        raise Asked(seed, changes, embeddings, torch.get_num_threads())
+
+    lab = Lab()
+    lab.folder = folder / "trial"
+    with monkeypatch.context() as patch:
+        patch.setattr(Lab, "train", train)
+        with pytest.raises(Asked) as caught:
+            experiment.run(point, lab)
+    return caught.value.args
+
+
+def test_each_source_of_variance_changes_its_own_thing_alone(tmp_path, monkeypatch):
+    """Also where a trial fails, threads are as they were."""
+    monkeypatch.setattr("studies.variance.redecoded", lambda benchmark, decoder, work: decoder)
+    threads = torch.get_num_threads()
+    base = (0, {}, None, threads)
+    sources = {"seed": 0, "decoder": 2, "threads": 3}
+    keys = {"init": "seeds.init", "order": "seeds.order", "dropout": "seeds.dropout",
+            "frame_sampling": "frames.sampling", "batch_size": "train.batch_size"}  # fmt: skip
+    for experiment in experiments_of("variance"):
+        source = experiment.part
+        assert experiment.fixed == {"source": source}
+        for cell in experiment.cells:
+            found = asked(experiment, cell, tmp_path, monkeypatch)
+            place = sources.get(source, 1)
+            expected = {keys[source]: cell["level"]} if place == 1 else cell["level"]
+            assert found == (*base[:place], expected, *base[place + 1 :])
+            assert torch.get_num_threads() == threads
+
+
+def test_the_reference_run_is_the_same_whatever_is_varied(tmp_path):
+    """Property: each source's own level of params.yaml gives the run in which none is varied."""
+    reference = {"frame_sampling": "uniform", "batch_size": 32, "threads": 1}
+    lab, found = Lab(), {}
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        for experiment in experiments_of("variance"):
+            if experiment.part == "decoder":  # the made-up cache was not made from the videos
+                continue
+            lab.folder = tmp_path / experiment.part
+            level = reference.get(experiment.part, 0)
+            point = {"method": "xpool", "level": level, "seed": 0}
+            assert point in experiment.cells
+            found[experiment.part] = experiment.run(point, lab).figures
+    finally:
+        torch.set_num_threads(before)
+    assert len(found) == 7
+    assert all(figures == found["seed"] for figures in found.values())
+
+
+@pytest.mark.parametrize(
+    ("levels", "changes", "said"),
+    [
+        ({}, {"seeds": [0, 1]}, r"seeds: expected one, .*; got \[0, 1\]"),
+        ({"threads": [1]}, {}, "levels.threads: one level has no spread"),
+        ({"frame_sampling": ["uniform", "rand"]}, {}, "levels.frame_sampling: rand asked of a"),
+        ({"decoder": ["decord", "pyav"]}, {}, "levels.decoder: videos are decoded anew for frozen"),
+    ],
+)
+def test_variance_refuses_what_is_no_comparison(levels, changes, said, tmp_path):
+    """In a setting that fine-tunes on frames of one rule."""
+    params = yaml.safe_load((TOP / "params.yaml").read_text())
+    params["train"]["reads"], params["frames"]["rules"] = "frames", ["uniform"]
+    block = params["ablations"]["variance"] | changes
+    block["levels"] = {source: [] for source in block["levels"]} | levels
+    params["ablations"]["variance"] = block
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
+    study, read_block = load_study("variance", tmp_path / "params.yaml")
+    (problem,) = study.check(read_block, tmp_path / "params.yaml")
+    assert re.match(said, problem)
+
+
+def test_the_error_of_the_queries_is_that_of_drawing_videos():
+    """Oracles: the binomial formula where a video has one caption, else a bootstrap of videos."""
+    rng = np.random.default_rng(5)
+    hits = 100.0 * (rng.random(80) < 0.3)
+    p = hits.mean() / 100
+    binomial = 100 * np.sqrt(p * (1 - p) / 79)
+    assert query_error(hits, np.arange(80)) == pytest.approx(binomial)
+    video = np.repeat(np.arange(60), rng.integers(1, 9, 60))
+    hits = 100.0 * (rng.random(len(video)) < rng.random(60)[video])
+    of_video = [hits[video == number] for number in range(60)]
+    drawn = [
+        np.concatenate([of_video[number] for number in rng.integers(0, 60, 60)]).mean()
+        for _ in range(4000)
+    ]
+    assert query_error(hits, video) == pytest.approx(np.std(drawn), rel=0.08)
+    assert query_error(hits, video) > 1.2 * query_error(hits, np.arange(len(video)))
+    assert query_error(np.array([100.0]), np.array([0])) == 0

@@ -56,6 +56,22 @@ def printed(table):
 
 
 @pytest.mark.usefixtures("project")
+def test_captions_name_runs_that_differ_in_more_than_what_is_compared():
+    file = paths.metrics_table("mini")
+    table = pd.read_csv(file)
+    table["mixed"] = table["mixed"].astype(object)
+    odd = (table["method"] == "xpool") & (table["benchmark"] == "msvd") & (table["seed"] == 1)
+    table.loc[odd, "mixed"] = "a and b differ: params.train.epochs is 3 in the one and 5 in b"
+    table.to_csv(file, index=False)
+    protocols = read_protocols()
+    metrics = tables.read_metrics(protocols)
+    said = " MIXED RUNS: a and b differ: params.train.epochs is 3 in the one and 5 in b."
+    for made_one in (made("msvd", protocols, metrics), summary(protocols, metrics)):
+        assert made_one.caption.endswith(said)
+    assert "MIXED" not in made("msrvtt", protocols, metrics).caption
+
+
+@pytest.mark.usefixtures("project")
 def test_cells_are_the_mean_over_seeds_with_its_interval():
     """Oracle: the standard library over the raw CSV."""
     protocols, metrics = use()

@@ -80,6 +80,33 @@ def test_training_lowers_the_loss_and_writes_all_outputs(method, embeddings, tmp
     assert (finished / "checkpoint.safetensors").is_file()
 
 
+def test_every_evaluation_looks_at_both_splits(embeddings, tmp_path):
+    """Oracle: the curve, which the rule reads, and the queries of the manifest."""
+    finished = fit(cell(epochs=3), embeddings, tmp_path)
+    curve, looks = (pd.read_csv(finished / f"{name}.csv") for name in ("curve", "looks"))
+    val = looks[looks["split"] == "val"].set_index("step")
+    assert val["R@1"].tolist() == curve.set_index("step")["R@1"].tolist()
+    hits = pd.read_parquet(finished / "hits.parquet")
+    texts = pd.read_parquet(embeddings / "texts.parquet")
+    assert hits["caption_id"].tolist() == texts[texts["split"] == "test"]["caption_id"].tolist()
+    test = looks[looks["split"] == "test"].set_index("step")["R@1"]
+    assert test.to_dict() == pytest.approx({step: hits[str(step)].mean() for step in curve["step"]})
+
+
+def test_a_trial_never_looks_at_the_test_split(embeddings, tmp_path, monkeypatch):
+    original, seen = EmbeddingData.gallery, []
+
+    def notes(self, towers, split):
+        seen.append(split)
+        return original(self, towers, split)
+
+    monkeypatch.setattr(EmbeddingData, "gallery", notes)
+    a_cell = cell()
+    data = EmbeddingData(embeddings, a_cell.train, FRAMES)
+    step.fit(a_cell, data, tmp_path, accelerate.Accelerator(cpu=True), lambda row: None)
+    assert seen == ["val"] * 4
+
+
 def test_training_twice_gives_the_same_bytes(embeddings, tmp_path):
     assert same_files(
         fit(cell(), embeddings, tmp_path / "a"), fit(cell(), embeddings, tmp_path / "b")
@@ -144,20 +171,21 @@ def test_last_rule_keeps_the_end(embeddings, tmp_path):
     assert '"selected_step": 16' in (last / "run.json").read_text()
 
 
-def test_test_window_rule_never_reads_val(embeddings, tmp_path, monkeypatch):
-    splits = []
+@pytest.mark.parametrize(("rule", "other"), [("val", "test"), ("test_window", "val")])
+def test_a_rule_selects_by_its_own_split_alone(rule, other, embeddings, tmp_path, monkeypatch):
+    """The other split is looked at too, and shuffled it changes nothing but its own looks."""
+    plain = fit(cell(rule=rule), embeddings, tmp_path / "plain")
     original = EmbeddingData.gallery
 
-    def notes(self, towers, split):
-        splits.append(split)
-        return original(self, towers, split)
+    def shuffles(self, towers, split):
+        gallery = original(self, towers, split)
+        return gallery._replace(text=gallery.text.flip(0)) if split == other else gallery
 
-    monkeypatch.setattr(EmbeddingData, "gallery", notes)
-    fit(cell(rule="test_window"), embeddings, tmp_path / "window")
-    assert set(splits) == {"test"}
-    splits.clear()
-    fit(cell(rule="val"), embeddings, tmp_path / "val")
-    assert set(splits) == {"val"}, "test must not be read by an honest rule"
+    monkeypatch.setattr(EmbeddingData, "gallery", shuffles)
+    shuffled = fit(cell(rule=rule), embeddings, tmp_path / "shuffled")
+    for name in ("checkpoint.safetensors", "curve.csv", "run.json"):
+        assert filecmp.cmp(plain / name, shuffled / name, shallow=False), name
+    assert not filecmp.cmp(plain / "looks.csv", shuffled / "looks.csv", shallow=False)
 
 
 def test_missing_validation_split_is_an_input_error(tmp_path):

@@ -103,6 +103,13 @@ def test_changed_cell_changes_what_is_named_and_nothing_else():
     assert (cell.method, cell.benchmark, cell.seed) == ("xpool.xpool", "msvd", 7)
 
 
+def test_changed_cell_gives_a_purpose_its_own_seed():
+    cell, _ = changed_cell("msvd", "xpool.xpool", 3, 1, {"seeds.order": 7})
+    assert [cell.seed_of(purpose) for purpose in ("init", "order", "dropout")] == [3, 7, 3]
+    with pytest.raises(InputError, match="params.yaml: seeds.shuffle"):
+        changed_cell("msvd", "xpool.xpool", 3, 1, {"seeds.shuffle": 7})
+
+
 def test_changed_cell_leaves_params_as_they_are_for_the_next():
     changed_cell("msvd", "xpool.xpool", 0, 1, {"recipe.pooling.temperature": 3.0})
     cell, _ = changed_cell("msvd", "xpool.xpool", 0, 1, {})

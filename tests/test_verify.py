@@ -37,8 +37,9 @@ def made(tmp_path_factory):
         patch.chdir(folder)
         worlds.write_project()
         for method in ("xpool.xpool", "baselines.mean_pool"):
-            for step in (train, evaluate):
-                call(patch, step, "--method", method, "--benchmark", "msvd", "--seed", "0")
+            flags = ("--method", method, "--benchmark", "msvd")
+            call(patch, train, *flags, "--seed", "0")
+            call(patch, evaluate, *flags)
         call(patch, ranks)
     return folder
 

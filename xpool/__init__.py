@@ -5,3 +5,7 @@ Reading order, as the data flows:
 ``train`` → ``evaluate`` → ``ranks`` → ``tables``. The method itself is ``xpool.xpool``; its
 controls live in ``baselines``.
 """
+
+from xpool.usage import answer
+
+answer()

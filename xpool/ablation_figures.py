@@ -193,6 +193,41 @@ def bars(rows: Mapping[str, pd.DataFrame], title: str, protocol: Protocol) -> Fi
         return figure
 
 
+def spreads(
+    rows: Mapping[str, pd.DataFrame], errors: pd.DataFrame, title: str, protocol: Protocol
+) -> Figure:
+    """Draw each trial's R@1 as a dot beside what it varies, a panel a key of ``rows``.
+
+    All panels show as many points of R@1, each around its own mean, so that spreads compare.
+
+    Args:
+        rows: title of a panel, and the trials of one method with columns label and R@1.
+        errors: what the queries leave open: columns panel, mean, low, high.
+        title: of the figure.
+        protocol: see :func:`curves`.
+    """
+    with mpl.rc_context(STYLE | {"axes.grid.axis": "x"}):
+        figure, axes = _panels(len(rows), height=3.4)
+        labels = list(dict.fromkeys(label for frame in rows.values() for label in frame["label"]))
+        around: dict[str, Any] = {row.panel: row for row in errors.itertuples()}  # type: ignore[misc]
+        reach = [abs(frame["R@1"] - around[panel].mean).max() for panel, frame in rows.items()]
+        half = 1.15 * max(*reach, *(around[panel].high - around[panel].mean for panel in rows))
+        for axis, (panel, frame) in zip(axes, rows.items(), strict=True):
+            error = around[panel]
+            axis.axvspan(error.low, error.high, color="0.88", linewidth=0, zorder=0)
+            axis.axvline(error.mean, color="0.4", linewidth=1, linestyle=":")
+            sns.stripplot(
+                frame, x="R@1", y="label", order=labels, hue="method",
+                palette=colours(set(frame["method"])), size=6, alpha=0.55, linewidth=0,
+                jitter=False, legend=False, ax=axis,
+            )  # fmt: skip
+            axis.set(title=panel, xlabel="validation R@1, percent", ylabel="")
+            axis.set_xlim(error.mean - half, error.mean + half)
+            axis.label_outer(remove_inner_ticks=True)
+        _mark(figure, protocol, title, "grey: one standard error of the queries to each side")
+        return figure
+
+
 def _panels(count: int, height: float) -> tuple[Figure, list[Axes]]:
     columns = min(max(count, 1), 3)
     rows = -(-max(count, 1) // columns)

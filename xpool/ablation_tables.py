@@ -9,12 +9,14 @@ from typing import Any, cast
 
 import pandas as pd
 
-from xpool.ablations import FIGURES, curve, gain, over_draws
+from xpool.ablations import FIGURES, SOURCES, curve, gain, over_draws, query_errors, spreads
 from xpool.protocol import Protocol, in_order, method_name
 from xpool.typesetting import Group, Row, Table
 
 LOWER_IS_BETTER = ("MdR", "MnR")
 NO_FIGURE = "–"
+QUERIES = "The queries (standard error)"
+"""Row of the error that the validation queries leave in one run."""
 Heads = Mapping[Any, tuple[str, str]]
 """Head and sub-head of each value of ``column``, in order."""
 
@@ -124,6 +126,57 @@ def search(trials: pd.DataFrame, protocols: Sequence[Protocol]) -> Table:
     return _table("search", "Each method tuned equally hard", figures, heads, protocols, notes)
 
 
+def variance(trials: pd.DataFrame, protocols: Sequence[Protocol]) -> Table:
+    """Return the spread of R@1 over the levels of each source, and the error of the queries."""
+    found = spreads(trials)
+    found["label"] = found["source"].map(SOURCES)
+    queries = query_errors(trials).assign(label=QUERIES)
+    counted = found.drop_duplicates(["benchmark", "source"]).assign(method="")
+    parts = [
+        counted.assign(figure="levels", mean=counted["levels"], std=math.nan),
+        found.assign(figure="mean"),
+        found.assign(figure="lowest", mean=found["low"], std=math.nan),
+        found.assign(figure="highest", mean=found["high"], std=math.nan),
+        queries.assign(figure="mean"),
+    ]
+    kept = ["benchmark", "method", "label", "figure", "mean", "std"]
+    figures = pd.concat([part[kept] for part in parts], ignore_index=True)
+    figures["column"] = list(zip(figures["method"], figures["figure"], strict=True))
+    heads = {("", "levels"): ("varied alone", "levels")}
+    for method in in_order(set(trials["method"])):
+        heads[method, "mean"] = (f"{method_name(method)} R@1", "mean ± s.d.")
+        heads[method, "lowest"] = (f"{method_name(method)} R@1", "lowest")
+        heads[method, "highest"] = (f"{method_name(method)} R@1", "highest")
+    titles = {protocol.benchmark: protocol.title for protocol in protocols}
+    first = protocols[0]
+    return Table(
+        name="variance",
+        caption=(
+            f"{first.heading('Where the variance comes from')} Text to video on the validation "
+            "split, R@1 in percent: each source is varied alone; mean ± sample standard deviation "
+            f"over its levels, and the extremes. Last row: what one run leaves open, mean ± "
+            f"standard error over the queries. {first.training}"
+        ),
+        columns=tuple(heads.values()),
+        names=tuple(f"{head}: {sub}" for head, sub in heads.values()),
+        groups=tuple(
+            Group(heading=titles[str(benchmark)], rows=_plain_rows(of_group, list(heads)))
+            for benchmark, of_group in figures.groupby("benchmark", sort=False)
+        ),
+        notes=(_sizes(trials, titles),),
+        figures=figures.assign(setting=first.setting).drop(columns=["column"]),
+    )
+
+
+def _sizes(trials: pd.DataFrame, titles: Mapping[str, str]) -> str:
+    """Say how many queries the validation splits have."""
+    sizes = [
+        f"{titles[str(row.benchmark)]} {row.n_text:g} texts of {row.n_video:g} videos"
+        for row in _rows_of(trials.drop_duplicates("benchmark"))
+    ]
+    return f"Validation queries: {'; '.join(sizes)}."
+
+
 def _rows_of(frame: pd.DataFrame) -> Iterator[Any]:
     """Yield the rows by their columns' names, which no type checker knows."""
     yield from frame.itertuples()
@@ -203,8 +256,18 @@ def _rows(figures: pd.DataFrame, columns: Sequence[Any]) -> tuple[Row, ...]:
     return tuple(rows)
 
 
+def _plain_rows(figures: pd.DataFrame, columns: Sequence[Any]) -> tuple[Row, ...]:
+    """Return rows without a best one."""
+    rows = []
+    for label, of_row in figures.groupby("label", sort=False):
+        found = {figure.column: figure for figure in _rows_of(of_row)}
+        cells = tuple(_cell(found[c]) if c in found else NO_FIGURE for c in columns)
+        rows.append(Row(label=str(label), cells=cells, bold=(False,) * len(cells)))
+    return tuple(rows)
+
+
 def _cell(figure: Any) -> str:
-    if figure.column in ("tries", "pruned"):
+    if figure.column in ("tries", "pruned", ("", "levels")):
         return f"{figure.mean:.0f}"
     mean = f"{figure.mean:.1f}".replace("-", "−")
     return mean if math.isnan(figure.std) else f"{mean} ± {figure.std:.1f}"

@@ -22,6 +22,17 @@ LEVEL = 0.95
 """Of the bands."""
 FIGURES = ("R@1", "R@5", "R@10", "MdR", "MnR")
 """Columns of a trial's figures."""
+SOURCES = {
+    "seed": "Seed of the whole run",
+    "init": "Seed of initial weights",
+    "order": "Seed of data order",
+    "dropout": "Seed of dropout",
+    "frame_sampling": "Frame sampling",
+    "decoder": "Decoder",
+    "batch_size": "Batch size",
+    "threads": "Threads",
+}
+"""What ``variance`` varies, by the names of its parts, in words."""
 
 # --- what is read ---
 
@@ -153,3 +164,28 @@ def best_so_far(trials: pd.DataFrame) -> pd.DataFrame:
     best = complete.groupby([tries["benchmark"], tries["method"]]).cummax()
     filled = best.groupby([tries["benchmark"], tries["method"]]).ffill()
     return tries[["benchmark", "method", "try"]].assign(mean=filled).dropna()
+
+
+def spreads(trials: pd.DataFrame) -> pd.DataFrame:
+    """Return how R@1 spreads over the levels of each source of ``variance``.
+
+    Returns:
+        Columns benchmark, method, source, levels, mean, std (sample), low and high (the extremes).
+    """
+    keys = ["benchmark", "method", "source"]
+    found = trials.groupby(keys, sort=False)["R@1"].agg(
+        levels="count", mean="mean", std="std", low="min", high="max"
+    )
+    return found.reset_index()
+
+
+def query_errors(trials: pd.DataFrame) -> pd.DataFrame:
+    """Return what the validation queries leave open of R@1, averaged over the trials.
+
+    Returns:
+        Columns benchmark, method, mean, std (the standard error of one run over its queries), low
+        and high (one of it to each side).
+    """
+    means = trials.groupby(["benchmark", "method"], sort=False)[["R@1", "query_error"]].mean()
+    found = means.rename(columns={"R@1": "mean", "query_error": "std"}).reset_index()
+    return found.assign(low=found["mean"] - found["std"], high=found["mean"] + found["std"])

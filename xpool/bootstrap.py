@@ -55,9 +55,7 @@ def per_query(ranks: Ranks, metric: str) -> NDArray[np.float64]:
     """
     if not is_recall(metric):
         return ranks.rank
-    cutoff = int(metric.removeprefix("R@"))
-    hits: NDArray[np.float64] = 100 * np.clip((cutoff - ranks.n_greater) / ranks.n_tied, 0, 1)
-    return hits
+    return ranks.hits(int(metric.removeprefix("R@")))
 
 
 def is_recall(metric: str) -> bool:
@@ -176,6 +174,22 @@ def confidence(
     student = np.sqrt(of_seeds) * special.stdtrit(n_seed - 1, _grid(replicates))
     parts = np.sqrt(of_queries) * scale * (sample - middle) + np.sqrt(of_seeds) * student
     return np.asarray(middle + parts / np.sqrt(total))
+
+
+def resampled_means(
+    values: NDArray[Any], cluster: NDArray[Any], rng: np.random.Generator, replicates: int
+) -> NDArray[np.float64]:
+    """Return ``(replicate, row)``: means over the queries of clusters drawn with replacement.
+
+    Args:
+        values: ``(row, query)``; a draw takes the same clusters for all rows.
+        cluster: ``(query,)`` video of each query.
+        rng: source of the replicates.
+        replicates: how many.
+    """
+    means = _Means.of(values, cluster)
+    drawn = _drawn_weights(len(np.unique(cluster)), replicates, rng)
+    return np.concatenate([means.weighted(weights) for weights in drawn])
 
 
 def _grid(n: int) -> NDArray[np.float64]:

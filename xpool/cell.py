@@ -2,8 +2,9 @@
 
 import argparse
 import math
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import torch
 
@@ -20,6 +21,10 @@ from xpool.recipes import (
 )
 from xpool.seeds import seed_for
 
+Purpose = Literal["init", "order", "dropout"]
+"""What a run draws: its initial weights, the order of its data, and the noise of its steps, which
+is dropout and, where frames are read, augmentation."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
@@ -32,6 +37,12 @@ class Cell:
     train: TrainParams
     recipe: Recipe
     rule: Selection
+    seeds: Mapping[Purpose, int] = field(default_factory=dict)
+    """Of what is not drawn from ``seed``, to vary it alone; no run of the comparison has any."""
+
+    def seed_of(self, purpose: Purpose) -> int:
+        """Return the seed that rules one of the run's draws."""
+        return self.seeds.get(purpose, self.seed)
 
 
 def cell_of_flags(doc: str | None) -> Cell:
@@ -72,7 +83,7 @@ def new_model(cell: Cell, data: Data) -> RetrievalModel:
     Raises:
         InputError: the recipe does not fit the encoder.
     """
-    torch.manual_seed(seed_for("init", cell.method, cell.seed))
+    torch.manual_seed(seed_for("init", cell.method, cell.seed_of("init")))
     towers = data.towers()
     pooling = build_pooling(cell.method, cell.benchmark, cell.recipe, towers.dim)
     pooling.start_from(data.text_transformer())

@@ -53,6 +53,7 @@ class Everything(Section):
     seeds: Annotated[list[int], Field(min_length=1)]
     studies: Studies
     selection: Selection
+    mixing: Literal["refuse", "allow"]
     generate: dict[str, Any]
     manifest: dict[str, Any]
     frames: FramesParams

@@ -5,7 +5,9 @@ base; ``xpool.queries`` says what such a file holds. Differences are B minus A. 
 nothing about other seeds. ``docs/statistics.md`` explains every column.
 
 Run: ``python -m xpool.compare A B``, e.g. with
-``results/mini/similarity/mean_pool/msrvtt/0 results/mini/similarity/xpool/msrvtt/0``
+``results/mini/similarity/mean_pool/msrvtt/0 results/mini/similarity/xpool/msrvtt/0``;
+``--json`` prints all figures as JSON; ``--video-of-text FILE`` is the column of each text's video,
+from 0, a line each, for a matrix that is not square
 """
 
 import argparse

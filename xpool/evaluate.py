@@ -1,11 +1,14 @@
-"""[step 5] Score a cell's test split: checkpoint to ``results/<setting>/similarity/...``.
+"""[step 5] Score a benchmark's test split: checkpoints to ``results/<setting>/similarity/...``.
 
-Writes ``similarity.npy``, the ``(text, video)`` float32 matrix, the names of its rows and columns,
-``texts.parquet`` (caption_id, video_id) and ``videos.parquet`` (video_id), and ``provenance.json``.
+Writes for each seed ``similarity.npy``, the ``(text, video)`` float32 matrix, the names of its rows
+and columns, ``texts.parquet`` (caption_id, video_id) and ``videos.parquet`` (video_id), and
+``provenance.json``. All seeds in one process, as starting it takes longer than scoring a small
+benchmark.
 
-Run: ``python -m xpool.evaluate --method xpool.xpool --benchmark msrvtt --seed 0``
+Run: ``python -m xpool.evaluate --method xpool.xpool --benchmark msrvtt``
 """
 
+import argparse
 import logging
 from pathlib import Path
 
@@ -15,8 +18,8 @@ import torch
 from numpy.typing import NDArray
 
 from xpool import paths
-from xpool.batches import open_data
-from xpool.cell import Cell, cell_of_flags, coordinates, new_model
+from xpool.batches import Data, open_data
+from xpool.cell import Cell, coordinates, new_model, read_cell
 from xpool.checkpoints import load_weights
 from xpool.command import run
 from xpool.device import best_device
@@ -32,18 +35,22 @@ log = logging.getLogger(__name__)
 
 
 def score(
-    cell: Cell, frames: FramesParams, device: torch.device
+    cell: Cell, data: Data, device: torch.device
 ) -> tuple[NDArray[np.float32], pd.DataFrame, pd.DataFrame]:
     """Score a cell's test split with the checkpoint of its run.
+
+    Args:
+        cell: which run.
+        data: its benchmark.
+        device: where to score.
 
     Returns:
         The matrix ``(text, video)``; its rows, with columns caption_id and video_id; its columns,
         with column video_id.
 
     Raises:
-        InputError: the checkpoint or the data is missing, or they do not fit each other.
+        InputError: the checkpoint is missing, or does not fit the data.
     """
-    data = open_data(setting(), cell.benchmark, cell.train, frames)
     model = new_model(cell, data)
     load_weights(model, checkpoint_of(cell))
     model = model.to(device).eval()
@@ -60,11 +67,27 @@ def checkpoint_of(cell: Cell) -> Path:
 
 
 def main() -> None:
-    """Score the cell that the flags name."""
-    cell = cell_of_flags(__doc__)
+    """Score all runs of the method and the benchmark that the flags name."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--method", required=True, help="import path, e.g. baselines.mean_pool")
+    parser.add_argument("--benchmark", required=True)
+    flags = parser.parse_args()
+    device, data = best_device(), None
+    for seed in read("seeds", list[int]):
+        cell = read_cell(flags.method, flags.benchmark, seed)
+        if data is None:
+            data = open_data(setting(), cell.benchmark, cell.train, read("frames", FramesParams))
+        _write(cell, *score(cell, data, device), device)
+
+
+def _write(
+    cell: Cell,
+    matrix: NDArray[np.float32],
+    texts: pd.DataFrame,
+    videos: pd.DataFrame,
+    device: torch.device,
+) -> None:
     name = short_name(cell.method)
-    device = best_device()
-    matrix, texts, videos = score(cell, read("frames", FramesParams), device)
     folder = WORK / "evaluate" / f"{setting()}-{name}-{cell.benchmark}-{cell.seed}"
     folder.mkdir(parents=True, exist_ok=True)
     np.save(folder / "similarity.npy", matrix)

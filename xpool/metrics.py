@@ -41,9 +41,14 @@ class Ranks:
         """Mean rank over the orders of what ties; starts at 1."""
         return self.n_greater + (self.n_tied + 1) / 2
 
+    def hits(self, cutoff: int) -> NDArray[np.float64]:
+        """Chance in percent that the right answer is among the first, over the orders of ties."""
+        found: NDArray[np.float64] = np.clip((cutoff - self.n_greater) / self.n_tied, 0, 1)
+        return 100 * found
+
     def recall(self, cutoff: int) -> float:
         """Percent of queries whose right answer is among the first ``cutoff``, in expectation."""
-        return float(100 * np.clip((cutoff - self.n_greater) / self.n_tied, 0, 1).mean())
+        return float(self.hits(cutoff).mean())
 
     def tied(self) -> float:
         """Percent of queries whose right answer ties with another candidate."""

@@ -2,9 +2,10 @@
 
 The methods of a comparison share data, encoder, budget, frames and selection; the seeds of a method
 share its recipe too. Commit, device and versions may differ: they are in each run's record.
+``mixing: allow`` in params.yaml admits other runs, and the captions of their tables then say so.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +20,20 @@ ON_A_BENCHMARK = ("data", "params.manifest")
 OF_A_METHOD = ("params.recipe",)
 
 
-def refuse_mixed(setting: str, places: Iterable[Place]) -> None:
+def mixed(setting: str, places: Iterable[Place]) -> dict[Place, str]:
     """Compare the records of all runs of a table.
 
+    Returns:
+        For each run that differs from the first in what must be equal: the first such key, with the
+        values in both runs.
+
     Raises:
-        InputError: a record is missing, two runs differ in what must be equal, or a similarity is
-            not of the weights beside its run; names the runs and the first key that differs.
+        InputError: a record is missing, or a similarity is not of the weights beside its run.
     """
     first: dict[tuple[str, ...], tuple[Path, dict[str, Any]]] = {}
-    for method, benchmark, seed in places:
+    found: dict[Place, str] = {}
+    for place in places:
+        method, benchmark, seed = place
         folder = paths.training(setting, method, benchmark, seed)
         record = read_record(folder)
         _check_scored(folder, record, paths.similarity(setting, method, benchmark, seed))
@@ -38,7 +44,27 @@ def refuse_mixed(setting: str, places: Iterable[Place]) -> None:
         ):
             other, expected = first.setdefault(group, (folder, record))
             for key in keys:
-                _check_equal(key, other, _at(expected, key), folder, _at(record, key))
+                for name, left, right in differences(_at(expected, key), _at(record, key)):
+                    found.setdefault(
+                        place,
+                        f"{other} and {folder} differ: {name} is {left!r} in the one and {right!r} "
+                        "in the other",
+                    )
+    return found
+
+
+def refuse(found: Mapping[Place, str]) -> None:
+    """Stop at the first of the runs that :func:`mixed` found.
+
+    Raises:
+        InputError: there is one.
+    """
+    for difference in found.values():
+        raise InputError(
+            f"{difference}; they cannot stand in one table: run `dvc repro`, which makes again "
+            "what params.yaml and the data no longer ask for, or set mixing: allow for tables that "
+            "say so"
+        )
 
 
 def _at(record: dict[str, Any], key: str) -> dict[str, Any]:
@@ -46,17 +72,6 @@ def _at(record: dict[str, Any], key: str) -> dict[str, Any]:
     for part in key.split("."):
         value = value.get(part, {}) if isinstance(value, dict) else {}
     return {key: value}
-
-
-def _check_equal(
-    key: str, one: Path, expected: dict[str, Any], other: Path, found: dict[str, Any]
-) -> None:
-    for name, left, right in differences(expected, found):
-        raise InputError(
-            f"{one} and {other} cannot stand in one table: {name} is {left!r} in the one and "
-            f"{right!r} in the other; run `dvc repro`, which makes again what params.yaml and the "
-            "data no longer ask for"
-        )
 
 
 def _check_scored(run: Path, record: dict[str, Any], scored: Path) -> None:

@@ -17,12 +17,13 @@ import torch
 
 from xpool import paths
 from xpool.digests import content, sha256
+from xpool.looks import FILES
 from xpool.params import PARAMS_FILE
 from xpool.sources import TOP
 
 PACKAGES = ("torch", "numpy", "open_clip_torch", "transformers", "accelerate", "decord")
 CPU_NAMES = Path("/proc/cpuinfo")
-TRAINED = ("checkpoint.safetensors", "curve.csv", "run.json")
+TRAINED = ("checkpoint.safetensors", "curve.csv", "run.json", *FILES)
 """Files of a training whose digests are recorded."""
 SCORED = ("similarity.npy", "texts.parquet", "videos.parquet")
 """Files of an evaluation whose digests are recorded."""

@@ -3,7 +3,8 @@
 Reads ``results/<setting>/similarity/<method>/<benchmark>/<seed>/`` of each cell that params.yaml
 lists, and writes ``ranks/<method>/<benchmark>/<seed>.parquet``, from which all statistics come,
 ``metrics.csv`` (long form) and ``metrics.json`` (for ``dvc metrics show``). Runs that do not belong
-in one table, by the ``provenance.json`` beside each, are refused.
+in one table, by the ``provenance.json`` beside each, are refused, or named in the column ``mixed``
+where params.yaml says ``mixing: allow``.
 
 Run: ``python -m xpool.ranks``
 """
@@ -13,7 +14,7 @@ import itertools
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -22,7 +23,7 @@ from numpy.typing import NDArray
 from xpool import paths
 from xpool.command import InputError, run
 from xpool.metrics import Ranks, ranks
-from xpool.mixing import refuse_mixed
+from xpool.mixing import mixed, refuse
 from xpool.params import read, setting
 from xpool.workspace import replacing, write_json
 
@@ -133,7 +134,9 @@ def main() -> None:
     methods: list[str] = ["xpool", *read("baselines", list[str])]
     seeds: list[int] = read("seeds", list[int])
     cells = list(itertools.product(sorted(benchmarks), sorted(methods), sorted(seeds)))
-    refuse_mixed(here, [(method, benchmark, seed) for benchmark, method, seed in cells])
+    odd = mixed(here, [(method, benchmark, seed) for benchmark, method, seed in cells])
+    if read("mixing", Literal["refuse", "allow"]) == "refuse":
+        refuse(odd)
     rows: list[dict[str, Any]] = []
     nested: dict[str, dict[str, dict[str, dict[str, dict[str, float]]]]] = {}
     for benchmark, method, seed in cells:
@@ -144,7 +147,8 @@ def main() -> None:
         values = metrics_of(both)
         nested.setdefault(benchmark, {}).setdefault(method, {})[str(seed)] = values
         run_columns = {"benchmark": benchmark, "method": method, "seed": seed}
-        rows += metric_rows(run_columns, selection, values, len(texts), len(videos))
+        of_run = metric_rows(run_columns, selection, values, len(texts), len(videos))
+        rows += [row | {"mixed": odd.get((method, benchmark, seed), "")} for row in of_run]
     with replacing(paths.metrics_table(here)) as file:
         pd.DataFrame(rows).to_csv(file, index=False, lineterminator="\n")
     write_json(paths.metrics(here), nested)

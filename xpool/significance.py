@@ -21,7 +21,7 @@ def read_statistics(name: str, protocols: Sequence[Protocol]) -> pd.DataFrame:
     """Return one table of the step, without benchmarks and methods that params.yaml left out.
 
     Args:
-        name: cells, comparisons or wins; ``xpool.statistics`` has their columns.
+        name: cells, comparisons, wins or selection; ``xpool.statistics`` has their columns.
         protocols: what is compared.
 
     Raises:
@@ -42,6 +42,8 @@ def read_statistics(name: str, protocols: Sequence[Protocol]) -> pd.DataFrame:
         if column in table:
             kept &= table[column].isin(methods)
     found = table[kept].reset_index(drop=True)
+    if name == "selection":  # empty where nothing was trained
+        return found
     side = "method" if name == "cells" else "against"
     others = methods if name == "cells" else methods - {"xpool"}
     have = set(zip(found["benchmark"], found[side], strict=True))

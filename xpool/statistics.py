@@ -1,11 +1,12 @@
 """[step 7] How sure every figure is, and whether methods differ by more than noise.
 
-Reads the ranks of each cell that params.yaml lists, and the shot changes of each video. Writes
-under ``results/<setting>/statistics/``
+Reads the ranks of each cell that params.yaml lists, the looks of its training, and the shot changes
+of each video. Writes under ``results/<setting>/statistics/``
 
 - ``cells.csv``: each metric of each method, with its 95 % interval over seeds and queries;
 - ``comparisons.csv``: every pair of methods of a benchmark, on the same queries and seeds;
-- ``wins.csv``: which queries X-Pool answers better than a baseline, by the video's shot changes.
+- ``wins.csv``: which queries X-Pool answers better than a baseline, by the video's shot changes;
+- ``selection.csv``: what each rule of selection gives, from the looks of each run.
 
 ``docs/statistics.md`` explains intervals and tests. Mini benchmarks: 20 s.
 
@@ -23,7 +24,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from xpool import paths
+from xpool import looks, paths
 from xpool.bootstrap import METRICS, estimate, interval, is_recall, per_query
 from xpool.command import InputError, run
 from xpool.compare import DIRECTIONS, matched
@@ -33,6 +34,8 @@ from xpool.params import read, setting
 from xpool.queries import Queries
 from xpool.queries import read as read_ranks
 from xpool.seeds import seed_for
+from xpool.selection_bias import COLUMNS as OF_SELECTION
+from xpool.selection_bias import selection_rows
 from xpool.shots import read_shots
 from xpool.verdict import effective_queries
 from xpool.wins import COLUMNS, wins_by_shots
@@ -171,6 +174,40 @@ def wins(
     return pd.concat([part for part in parts if len(part)] or parts, ignore_index=True)
 
 
+def selection(
+    here: str, benchmark: str, methods: Sequence[str], seeds: Sequence[int]
+) -> pd.DataFrame:
+    """Return what each rule of selection gives, run by run.
+
+    Args:
+        here: the setting.
+        benchmark: which.
+        methods: by their short names.
+        seeds: of the runs.
+
+    Returns:
+        Columns benchmark, method, seed, and those of :func:`xpool.selection_bias.selection_rows`.
+
+    Raises:
+        InputError: a run has no looks.
+    """
+    rows = []
+    for method, seed in itertools.product(methods, seeds):
+        folder = paths.training(here, method, benchmark, seed)
+        for name in looks.FILES:
+            if not (folder / name).is_file():
+                raise InputError(f"{folder / name}: not found; run 'dvc repro' to make it")
+        seen, hits = (folder / name for name in looks.FILES)
+        found = selection_rows(
+            pd.read_csv(seen, float_precision="round_trip"),
+            pd.read_parquet(hits),
+            _generator("selection", benchmark, method, str(seed)),
+            REPLICATES,
+        )
+        rows += [{"benchmark": benchmark, "method": method, "seed": seed} | row for row in found]
+    return pd.DataFrame(rows, columns=["benchmark", "method", "seed", *OF_SELECTION])
+
+
 def _figures(runs: Runs) -> list[tuple[str, str, str]]:
     return [(d, method, metric) for d in runs for method in runs[d] for metric in METRICS]
 
@@ -190,7 +227,8 @@ def main() -> None:
     begun, here = time.monotonic(), setting()
     methods = sorted(["xpool", *read("baselines", list[str])])
     seeds = sorted(read("seeds", list[int]))
-    tables: dict[str, list[pd.DataFrame]] = {name: [] for name in ("cells", "comparisons", "wins")}
+    names = ("cells", "comparisons", "wins", "selection")
+    tables: dict[str, list[pd.DataFrame]] = {name: [] for name in names}
     for benchmark in sorted(read("benchmarks", list[str])):
         runs, video = read_runs(here, benchmark, methods, seeds)
         tables["cells"].append(cells(benchmark, runs, video))
@@ -198,6 +236,7 @@ def main() -> None:
         tables["wins"].append(
             wins(benchmark, runs, video, read_shots(paths.shots(here, benchmark)))
         )
+        tables["selection"].append(selection(here, benchmark, methods, seeds))
     for name, parts in tables.items():
         with replacing(paths.statistics(here) / f"{name}.csv") as file:
             pd.concat(parts).to_csv(file, index=False, lineterminator="\n")

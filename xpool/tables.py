@@ -54,7 +54,7 @@ def read_metrics(protocols: Sequence[Protocol]) -> pd.DataFrame:
     file = paths.metrics_table(protocols[0].setting)
     table = _read_made(file)
     keys = ["benchmark", "method", "seed", "direction", "metric"]
-    columns = [*keys, "value", "selection", "n_text", "n_video"]
+    columns = [*keys, "value", "selection", "n_text", "n_video", "mixed"]
     if absent := [column for column in columns if column not in table]:
         raise InputError(f"{file}: no column {absent[0]}; run 'dvc repro' to make it again")
     figures = table.set_index(keys)
@@ -188,7 +188,7 @@ def summary_table(
             f"{first.heading('Summary')} Text-to-video R@1 in percent on the test split; "
             f"{first.spread()}. Bold, {DIFFERS}, {DIFFERS_IN_TABLE} and p as in the tables of the "
             "benchmarks; the difference is of the same queries and seeds; chance is one in the "
-            f"number of videos. {first.how()}"
+            f"number of videos. {first.how()}{_mixed(metrics)}"
         ),
         columns=tuple((head, protocol.title) for protocol in protocols),
         names=tuple(protocol.title for protocol in protocols),
@@ -295,7 +295,14 @@ def _caption(protocol: Protocol, measured: pd.DataFrame, comparisons: pd.DataFra
         f"{protocol.spread()}. {marks_in_words(comparisons)} {protocol.how()} "
         "What ties with the right answer counts as before "
         f"or after it with equal chance (at most {tied:.1f} % of a run's queries tie)."
+        f"{_mixed(measured)}"
     )
+
+
+def _mixed(metrics: pd.DataFrame) -> str:
+    """Say which runs differ in more than what is compared; empty where none does."""
+    odd = metrics[metrics["mixed"].notna()].drop_duplicates(["benchmark", "method", "seed"])
+    return "".join(f" MIXED RUNS: {difference}." for difference in odd["mixed"])
 
 
 def _tested(protocol: Protocol, metrics: pd.DataFrame) -> str:

@@ -28,13 +28,13 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from xpool import paths, selection
+from xpool import looks, paths, selection
 from xpool.batches import Batch, Data, open_data, rows_of
 from xpool.cell import Cell, cell_of_flags, coordinates, new_model
 from xpool.checkpoints import RunState, save_weights
 from xpool.command import InputError, run
 from xpool.frame_cache import FramesParams
-from xpool.metrics import retrieval_metrics
+from xpool.metrics import Ranks, ranks
 from xpool.model import RetrievalModel
 from xpool.params import read, setting
 from xpool.prefetch import on_device
@@ -97,8 +97,10 @@ class Plan:
 class _Batches(Dataset[Batch]):
     """The batches of a run from one step on; this process's share of each."""
 
-    def __init__(self, data: Data, plan: Plan, start: int, rank: int, world: int) -> None:
-        self._data, self._plan, self._start = data, plan, start
+    def __init__(
+        self, data: Data, plan: Plan, seed: int, start: int, rank: int, world: int
+    ) -> None:
+        self._data, self._plan, self._seed, self._start = data, plan, seed, start
         self._rank, self._world = rank, world
 
     def __len__(self) -> int:
@@ -112,15 +114,24 @@ class _Batches(Dataset[Batch]):
         rows = np.resize(rows, max(len(rows), self._world))
         share = len(rows) // self._world
         mine = rows[self._rank * share : (self._rank + 1) * share]
-        return self._data.batch(mine, seed_for("batch", self._plan.seed, step))
+        return self._data.batch(mine, seed_for("batch", self._seed, step))
 
 
 def batches(
-    data: Data, plan: Plan, start: int, accelerator: accelerate.Accelerator, workers: int
+    data: Data, plan: Plan, seed: int, start: int, accelerator: accelerate.Accelerator, workers: int
 ) -> Iterator[Batch]:
-    """Yield this process's share of each batch from a step on, on its device."""
+    """Yield this process's share of each batch from a step on, on its device.
+
+    Args:
+        data: the benchmark.
+        plan: of the run.
+        seed: of the augmentation.
+        start: the first step.
+        accelerator: device and processes.
+        workers: processes that read ahead.
+    """
     loader = DataLoader(
-        _Batches(data, plan, start, accelerator.process_index, accelerator.num_processes),
+        _Batches(data, plan, seed, start, accelerator.process_index, accelerator.num_processes),
         batch_size=None,
         num_workers=workers,
         pin_memory=accelerator.device.type == "cuda" and workers > 0,
@@ -169,13 +180,13 @@ def update(
 
 
 @torch.no_grad()
-def evaluate(model: RetrievalModel, data: Data, split: str) -> dict[str, dict[str, float]]:
-    """Metrics of both directions on a split, with the model as it is now."""
+def look(model: RetrievalModel, data: Data, split: str) -> tuple[pd.DataFrame, Ranks]:
+    """Return a split's texts, and their text-to-video ranks with the model as it is now."""
     model.eval()
     gallery = data.gallery(model.towers, split)
     scores = similarity(model.pooling, gallery.text, gallery.frames, gallery.mask)
     model.train()
-    return retrieval_metrics(scores, gallery.video_of_text())
+    return gallery.texts, ranks(scores, gallery.video_of_text())["t2v"]
 
 
 def fit(
@@ -192,13 +203,13 @@ def fit(
         data: the benchmark.
         folder: the work folder.
         accelerator: device, precision and processes.
-        report: called with each row of the curve, in place of the progress bar and the DVCLive log;
-            what it raises ends the run.
+        report: called with each row of the curve, in place of the progress bar, the DVCLive log
+            and the looks; what it raises ends the run.
 
     Returns:
         A folder inside ``folder`` with ``checkpoint.safetensors`` (the selected weights),
-        ``curve.csv`` (one row an evaluation), ``live/`` (the same through DVCLive) and
-        ``run.json`` (what was selected).
+        ``curve.csv`` (one row an evaluation), ``live/`` (the same through DVCLive), ``run.json``
+        (what was selected), and what ``xpool.looks`` writes.
 
     Raises:
         InputError: the split that the selection rule needs is empty, or the loss is not finite.
@@ -214,7 +225,7 @@ def fit(
         epochs=train.epochs,
         batch_size=train.batch_size,
         evaluations_per_epoch=train.evaluations_per_epoch,
-        seed=cell.seed,
+        seed=cell.seed_of("order"),
     )
     model = new_model(cell, data).to(accelerator.device)
     optimizer = new_optimizer(model, cell)
@@ -229,6 +240,9 @@ def fit(
         best = {"step": 0, "file": "best-000000000.safetensors"}
         save_weights(model, folder / best["file"])
     logged = accelerator.is_main_process and report is None
+    splits = set(data.texts["split"])
+    # trials see nothing but what they are judged on
+    seen = [name for name in looks.SPLITS if name in splits and (logged or name == split)]
     live = _live(folder / "live", curve) if logged else None
     if report:
         for row in curve:
@@ -236,7 +250,7 @@ def fit(
     evaluations = plan.evaluations()
     label = f"{short_name(cell.method)} {cell.benchmark} seed {cell.seed}"
     bar = tqdm(
-        batches(data, plan, record["step"], accelerator, train.workers),
+        batches(data, plan, cell.seed_of("dropout"), record["step"], accelerator, train.workers),
         label,
         total=plan.steps,
         initial=record["step"],
@@ -248,7 +262,7 @@ def fit(
     began = time.monotonic() - record["seconds"]
     for step, batch in enumerate(bar, start=record["step"]):
         # dropout draws from here; a resumed run draws the same
-        _seed(accelerator.device, seed_for("step", cell.seed, step))
+        _seed(accelerator.device, seed_for("step", cell.seed_of("dropout"), step))
         set_rates(optimizer, step, plan.steps, train.warmup)
         losses.append(update(wrapped, batch, optimizer, accelerator, train))
         done = step + 1
@@ -263,8 +277,13 @@ def fit(
             )
         if accelerator.is_main_process:
             row = {"step": done, "epoch": done / plan.steps_per_epoch, "loss": mean_loss}
+            for name in seen:
+                texts, t2v = look(model, data, name)
+                if logged:
+                    looks.keep(folder, done, name, texts, t2v)
+                if name == split:
+                    row |= t2v.metrics()
             if evaluated:
-                row |= evaluate(model, data, split)["t2v"]
                 bar.set_postfix({"loss": f"{mean_loss:.3f}", f"{split} R@1": f"{row['R@1']:.1f}"})
             curve.append(row)
             score = list(selection.score(cell.rule, curve))
@@ -335,6 +354,7 @@ def _finish(
         live.end()
         (folder / "live").mkdir(exist_ok=True)  # DVCLive makes none for a run without steps
         shutil.copytree(folder / "live", finished / "live")
+        looks.gather(folder, [row["step"] for row in curve], finished)
     write_json(
         finished / "run.json",
         {

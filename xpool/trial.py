@@ -1,7 +1,8 @@
 """What a trial does: train a cell with some params changed, and judge it on the validation split.
 
 Factors change params by their place: ``train.frames``, ``frames.sampling``, ``recipe.lr_pooling``,
-``recipe.pooling.temperature``. No trial ever sees the test split, whatever ``selection`` says.
+``recipe.pooling.temperature``; ``seeds.order`` gives the order of the data a seed of its own
+(:attr:`xpool.cell.Cell.seeds`). No trial ever sees the test split, whatever ``selection`` says.
 """
 
 import shutil
@@ -20,7 +21,7 @@ from torch import Tensor
 
 from xpool import attention_map, paths
 from xpool.batches import Data, EmbeddingData, Gallery, open_data
-from xpool.cell import Cell, new_model
+from xpool.cell import Cell, Purpose, new_model
 from xpool.checkpoints import load_weights
 from xpool.digests import content
 from xpool.encoder import embed_images, open_encoder
@@ -195,6 +196,7 @@ def changed_cell(
         "train": read("train", TrainParams, path).model_dump() | {"epochs": epochs},
         "frames": read("frames", FramesParams, path).model_dump(),
         "recipe": recipe_for(method, benchmark, path).model_dump(),
+        "seeds": {},
     }
     for key, value in changes.items():
         *parents, last = key.split(".")
@@ -211,6 +213,7 @@ def changed_cell(
         train=validate(sections["train"], "train", TrainParams, path),
         recipe=checked(recipe, method, key, path),
         rule="val",
+        seeds=validate(sections["seeds"], "seeds", dict[Purpose, int], path),
     )
     return cell, validate(sections["frames"], "frames", FramesParams, path)
 

@@ -1,0 +1,88 @@
+"""What each rule gives, and its luck, against the rules run one look after the other."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from xpool import selection
+from xpool.selection_bias import by_chance, chosen, selection_rows
+
+
+def looks_of(val, test):
+    rows = [
+        {"step": 10 * (place + 1), "split": split, "R@1": float(value), "MnR": 5.0}
+        for split, values in (("val", val), ("test", test))
+        for place, value in enumerate(values)
+    ]
+    return pd.DataFrame(rows, columns=["step", "split", "R@1", "MnR"])
+
+
+def test_each_rule_looks_at_its_own_split():
+    looks = looks_of(val=[1, 9, 3, 2], test=[8, 1, 2, 3])
+    assert chosen("val", looks) == 20
+    assert chosen("last", looks) == 40
+    assert chosen("test_window", looks) == 10
+
+
+def test_without_a_validation_split_only_its_rule_has_nothing():
+    looks = looks_of(val=[], test=[1, 2, 3])
+    assert chosen("val", looks) is None
+    assert chosen("last", looks) == 30
+    hits = pd.DataFrame({"caption_id": ["a", "b"], "video_id": ["u", "v"]})
+    hits = hits.assign(**{"10": [0.0, 0.0], "20": [0.0, 100.0], "30": [100.0, 100.0]})
+    rows = selection_rows(looks, hits, np.random.default_rng(0), 50)
+    assert [row["rule"] for row in rows] == ["last", "test_window"]
+    assert [row["R@1"] for row in rows] == [100.0, 100.0]
+
+
+def test_a_run_without_evaluations_has_no_rows():
+    hits = pd.DataFrame({"caption_id": [], "video_id": []})
+    assert selection_rows(looks_of([], []), hits, np.random.default_rng(0), 50) == []
+
+
+def luck_of(n_looks, shared, n_query, rng):
+    """One run of equally good looks: the figure at the step that the rule selects, less the truth.
+
+    A share of the queries is answered alike at all looks, the others anew each time.
+    """
+    truth = 40.0
+    same = rng.random(n_query) < shared
+    always = rng.random(n_query) < truth / 100
+    hits = np.where(same, always, rng.random((n_looks, n_query)) < truth / 100) * 100.0
+    curve, best, reported = [], None, 0.0
+    for look in hits:
+        curve.append({"R@1": look.mean(), "MnR": 0.0, "step": len(curve)})
+        now = selection.score("test_window", curve)
+        if best is None or now > best:
+            best, reported = now, look.mean()
+    return hits, reported - truth
+
+
+@pytest.mark.parametrize(("n_looks", "shared"), [(6, 0.0), (50, 0.0), (50, 0.8)])
+def test_luck_is_what_fresh_runs_without_a_difference_show(n_looks, shared):
+    """Oracle: a few thousand simulated runs, the rule applied as in training."""
+    rng = np.random.default_rng(n_looks)
+    runs = [luck_of(n_looks, shared, 200, rng) for _ in range(2000)]
+    expected = np.mean([luck for _, luck in runs])
+    video = np.arange(200)
+    found = [by_chance(hits, video, rng, 1000) for hits, _ in runs[:30]]
+    assert np.mean([mean for mean, _ in found]) == pytest.approx(expected, rel=0.15, abs=0.05)
+    high = np.quantile([luck for _, luck in runs], 0.975)
+    assert np.mean([high for _, high in found]) == pytest.approx(high, rel=0.15)
+
+
+def test_equal_looks_leave_nothing_to_luck():
+    """All looks answer the same queries: choosing among them adds nothing."""
+    hits = np.tile(100.0 * (np.arange(200) < 90), (50, 1))
+    mean, _ = by_chance(hits, np.arange(200), np.random.default_rng(0), 5000)
+    assert mean == pytest.approx(0, abs=0.2)
+
+
+def test_captions_of_one_video_are_drawn_together():
+    """Ten captions of a video that are hit together leave the luck of a tenth of the queries."""
+    rng = np.random.default_rng(1)
+    few = 100.0 * (rng.random((20, 60)) < 0.4)
+    many = np.repeat(few, 10, axis=1)
+    together = by_chance(many, np.repeat(np.arange(60), 10), np.random.default_rng(2), 4000)
+    alone = by_chance(few, np.arange(60), np.random.default_rng(2), 4000)
+    assert together == pytest.approx(alone)

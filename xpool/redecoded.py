@@ -1,0 +1,120 @@
+"""Embeddings of a benchmark's videos as another decoder reads them, for the study ``variance``.
+
+``pyav`` is a newer FFmpeg than decord's, by the same rules; ``pyav_bt709`` takes the colours for
+those of BT.709, as software for HD video may, where FFmpeg takes what is not labelled for BT.601.
+``decord``, the decoder of the pipeline, goes the same way here, so that nothing but the pixels
+differs: of each video only the frames that a run sees are embedded, and other batches round
+otherwise. No video of the test split is read.
+
+Reads raw videos, manifest and cached embeddings, whose texts it keeps.
+"""
+
+import fcntl
+import shutil
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from xpool import decode, decode_pyav, paths, transforms
+from xpool.device import best_device
+from xpool.embeddings import EmbeddingsParams
+from xpool.encoder import embed_images, open_encoder
+from xpool.frame_cache import FrameCache, FramesParams
+from xpool.frames import Decoded, available_cores, pack, read_videos
+from xpool.params import read, setting
+from xpool.recipes import TrainParams
+
+Decoder = Literal["decord", "pyav", "pyav_bt709"]
+COPIED = ("text_transformer.safetensors", "summary.json")
+"""What the cached embeddings hold beside texts and frames."""
+
+
+JOBS: dict[Decoder, Callable[..., Decoded]] = {
+    "decord": decode.decode,
+    "pyav": decode_pyav.decode,
+    "pyav_bt709": partial(decode_pyav.decode, colours="ITU709"),
+}
+
+
+def redecoded(benchmark: str, decoder: Decoder, work: Path) -> Path:
+    """Return a folder of embeddings as ``xpool.embedding_cache`` reads it; make it if need be.
+
+    Several processes may ask at once: one makes it and the others wait.
+
+    Args:
+        benchmark: which.
+        decoder: which.
+        work: folder that they share, for one state of code, params and data.
+    """
+    done = work / decoder
+    work.mkdir(parents=True, exist_ok=True)
+    with (work / f"{decoder}.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # freed with the process, however it ends
+        if not done.is_dir():
+            unfinished = work / f"{decoder}.unfinished"
+            unfinished.mkdir(exist_ok=True)
+            _embed(benchmark, JOBS[decoder], unfinished).rename(done)
+            shutil.rmtree(unfinished)
+    return done
+
+
+def _embed(benchmark: str, job: Callable[..., Decoded], work: Path) -> Path:
+    cached = paths.embeddings(setting(), benchmark)
+    texts = pd.read_parquet(cached / "texts.parquet")
+    judged = (texts["split"] != "test").to_numpy()
+    frames = _decoded(benchmark, set(texts["video_id"][judged]), job, work)
+    kept = judged & texts["video_id"].isin(frames.video_ids).to_numpy()
+
+    embedded = work / "embeddings"
+    shutil.rmtree(embedded, ignore_errors=True)
+    embedded.mkdir()
+    for name in COPIED:
+        shutil.copy(cached / name, embedded / name)
+    texts[kept].reset_index(drop=True).to_parquet(embedded / "texts.parquet")
+    np.save(embedded / "text.npy", np.load(cached / "text.npy")[kept])
+    _embed_frames(frames, embedded)
+    return embedded
+
+
+def _decoded(
+    benchmark: str, video_ids: set[str], job: Callable[..., Decoded], work: Path
+) -> FrameCache:
+    params = read("frames", FramesParams)
+    seen = {"counts": [read("train", TrainParams).frames], "rules": [params.sampling]}
+    manifest = paths.manifest(setting(), benchmark)
+    videos = [video for video in read_videos(manifest) if video[0] in video_ids]
+    return FrameCache(
+        pack(
+            work,
+            videos,
+            paths.raw(setting(), benchmark),
+            params.model_copy(update=seen),
+            min(available_cores(), len(videos)),
+            job,
+        )
+    )
+
+
+def _embed_frames(frames: FrameCache, destination: Path) -> None:
+    encoder = open_encoder(paths.encoder(setting())).to(best_device()).eval()
+    antialias = read("frames", FramesParams).antialias
+    index: list[tuple[Any, ...]] = []
+
+    def pixels_of_each() -> Iterator[Tensor]:
+        start = 0
+        for video_id in frames.video_ids:
+            pixels, indices, video_frames = frames.stored(video_id)
+            index.append((video_id, start, video_frames, indices))
+            start += len(pixels)
+            yield transforms.evaluation(torch.tensor(pixels), encoder.size_px, antialias)
+
+    batch_size = read("embeddings", EmbeddingsParams).batch_size
+    np.save(destination / "frames.npy", embed_images(encoder, pixels_of_each(), batch_size).numpy())
+    columns = ["video_id", "start", "video_frames", "indices"]
+    pd.DataFrame(index, columns=columns).to_parquet(destination / "videos.parquet")

@@ -1,0 +1,67 @@
+"""[step 8] The table of what each rule of selection gives, and what choosing on test adds by luck.
+
+Reads nothing; ``xpool.statistics`` wrote the figures, ``notebooks/results.ipynb`` prints them.
+"""
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from xpool.protocol import Protocol, method_name
+from xpool.selection_bias import CHOSEN_ON_TEST, RULES
+from xpool.tables import NO_FIGURE
+from xpool.typesetting import Group, Row, Table
+
+HONEST = "val"
+NAMES = {"val": "val", "last": "last", "test_window": "test window"}
+
+
+def selection_table(protocols: Sequence[Protocol], selection: pd.DataFrame) -> Table:
+    """Return test R@1 of the same runs under each rule, a group a benchmark.
+
+    Args:
+        protocols: what is compared.
+        selection: columns benchmark, method, seed, and those of ``xpool.selection_bias``.
+    """
+    first = protocols[0]
+    lead = f"{NAMES[CHOSEN_ON_TEST]} − {NAMES[HONEST]}"
+    heads = [*NAMES.values(), lead, "by chance"]
+    groups = []
+    for protocol in protocols:
+        of_benchmark = selection[selection["benchmark"] == protocol.benchmark]
+        rows = [
+            _row(method, of_benchmark[of_benchmark["method"] == method])
+            for method in protocol.methods
+            if (of_benchmark["method"] == method).any()
+        ]
+        groups.append(Group(heading=protocol.title, rows=tuple(rows)))
+    looks = sorted(set(selection["n_looks"]))
+    return Table(
+        name="selection",
+        caption=(
+            f"{first.heading('Selection')} Text-to-video R@1 of the test split, in percent, of the "
+            "evaluation that each rule selects from the same runs, mean over seeds. val: the best "
+            "of the validation split; last: the end of training; test window: the official "
+            "code's, the best mean of five evaluations of the test split itself. The difference is "
+            "what reporting the figure that was selected on test adds; by chance is what the rule "
+            "would add if all evaluations were equally good (with the 97.5 % quantile of one run): "
+            f"luck among {' or '.join(map(str, looks)) or 'no'} looks."
+        ),
+        columns=tuple(("Selected by", head) for head in heads[:3])
+        + tuple(("What selecting on test adds", head) for head in heads[3:]),
+        names=tuple(heads),
+        groups=tuple(groups),
+        notes=(),
+        figures=selection.assign(setting=first.setting),
+    )
+
+
+def _row(method: str, runs: pd.DataFrame) -> Row:
+    """A method's figures: means over its runs."""
+    figures = runs.pivot(index="seed", columns="rule", values="R@1").reindex(columns=RULES)
+    cells = [NO_FIGURE if pd.isna(mean) else f"{mean:.1f}" for mean in figures.mean()]
+    added = (figures[CHOSEN_ON_TEST] - figures[HONEST]).mean()
+    luck = runs[runs["rule"] == CHOSEN_ON_TEST]
+    cells.append(NO_FIGURE if pd.isna(added) else f"{added:+z.1f}".replace("-", "−"))
+    cells.append(f"+{luck['chance'].mean():.1f} (at most {luck['chance_high'].mean():.1f})")
+    return Row(label=method_name(method), cells=tuple(cells), bold=(False,) * len(cells))
