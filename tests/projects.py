@@ -180,7 +180,7 @@ SMALL = {
         "benchmarks": ["msrvtt"],
         "seeds": [0],
         "epochs": 1,
-        "methods": ["mean_pool", "xpool"],
+        "methods": ["xpool"],
         "levels": {
             "seed": [0, 1],
             "init": [],

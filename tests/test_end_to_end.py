@@ -65,7 +65,7 @@ def test_every_study_leaves_trials_tables_and_figures(project):
         "frame_count": 2 * (2 * 2 * 2 + 2),
         "scene_diversity": 2 * 2 * 2 + 2 * 2 * 2 + 2 * len(shot_bins(rows)),
         "search": 2 * 3,
-        "variance": 7 * 2 * 2,
+        "variance": 7 * 2,
     }
     for table in rows.values():
         assert set(table["state"]) <= {"complete", "pruned"}
