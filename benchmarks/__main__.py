@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from benchmarks.measure import Row
 
 # Each is a module here with ``rows(device) -> list[Row]``.
-MODULES = ("scoring", "decode", "training", "pipeline")
+MODULES = ("scoring", "decode", "training", "pipeline", "coverage")
 log = logging.getLogger(__name__)
 
 
