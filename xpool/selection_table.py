@@ -43,8 +43,9 @@ def selection_table(protocols: Sequence[Protocol], selection: pd.DataFrame) -> T
             "evaluation that each rule selects from the same runs, mean over seeds. val: the best "
             "of the validation split; last: the end of training; test window: the official "
             "code's, the best mean of five evaluations of the test split itself. The difference is "
-            "what reporting the figure that was selected on test adds; by chance is what the rule "
-            "would add if all evaluations were equally good (with the 97.5 % quantile of one run): "
+            "what reporting the figure that was selected on test adds; by chance is what it would "
+            "add, over an evaluation taken without a look at the test split, if all evaluations "
+            "were equally good (in brackets the 97.5 % quantile of one run): "
             f"luck among {' or '.join(map(str, looks)) or 'no'} looks."
         ),
         columns=tuple(("Selected by", head) for head in heads[:3])
