@@ -324,7 +324,7 @@ def main() -> None:
     argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0]).parse_args()
     here = setting()
     folder, report = paths.tables(here), paths.report(here, "results")
-    names = ["summary", *read("benchmarks", list[str])]
+    names = ["summary", *read("benchmarks", list[str]), "selection"]
     for path in [report, *(folder / f"{name}.{end}" for name in names for end in FORMATS)]:
         if not path.is_file():
             raise InputError(f"{path}: not found; run 'dvc repro' to make it")
