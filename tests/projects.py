@@ -117,6 +117,7 @@ def _videos(train, val, test):
 SMALL = {
     "seeds": [0],
     "benchmarks": ["msrvtt", "msvd"],
+    "baselines": ["mean_pool"],
     "generate__benchmarks": ["msrvtt", "msvd"],
     "generate__msrvtt__videos": _videos(40, 0, 20),
     "generate__msvd__videos": _videos(24, 8, 12),
