@@ -113,7 +113,7 @@ def test_results_notebook_writes_tables_figures_and_an_offline_page(monkeypatch,
     tables.main()
     told = capsys.readouterr().out
     assert (paths.tables("mini") / "summary.md").read_text() in told
-    assert "results/mini/tables/{summary,msrvtt,msvd,lsmdc}.{csv,md,tex}" in told
+    assert "results/mini/tables/{summary,msrvtt,msvd,lsmdc,selection}.{csv,md,tex}" in told
     assert "reports/mini/results.html" in told
 
 
