@@ -8,15 +8,15 @@ import os
 import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
-from benchmarks.measure import Row
+from benchmarks.measure import Row, paired, seconds
 
 TOP = Path(__file__).resolve().parent.parent
+CPU = torch.device("cpu")
 REPEATS = 3
 SLOWEST = "train"
 """Imports the most."""
@@ -32,7 +32,7 @@ def _repro() -> list[Row]:
     lock = TOP / "dvc.lock"
     if not lock.is_file() or _run([dvc, "status", "--quiet"]).returncode:  # it would run stages
         return [Row(what=what, value=None, unit="s", note="needs a finished make repro here")]
-    value = statistics.median(_times([dvc, "repro"], REPEATS))
+    value = statistics.median(seconds(lambda: _run([dvc, "repro"]), CPU) for _ in range(REPEATS))
     note = f"a lock of {lock.stat().st_size / 1000:.0f} kB"
     return [Row(what=what, value=value, unit="s", note=note)]
 
@@ -40,26 +40,16 @@ def _repro() -> list[Row]:
 def _help() -> list[Row]:
     """``--help`` against the imports that it does without, in turns."""
     module = f"xpool.{SLOWEST}"
-    asked, imported = ["-m", module, "--help"], ["-c", f"import {module}"]
-    turns = [
-        (_times([sys.executable, *asked], 1)[0], _times([sys.executable, *imported], 1)[0])
-        for _ in range(REPEATS)
-    ]
-    quick, slow = (statistics.median(times) for times in zip(*turns, strict=True))
-    ratio = statistics.median(slow_one / quick_one for quick_one, slow_one in turns)
+    quick, slow, ratio = paired(
+        lambda: _run([sys.executable, "-m", module, "--help"]),
+        lambda: _run([sys.executable, "-c", f"import {module}"]),
+        CPU,
+        REPEATS,
+    )
     what = f"python -m {module} --help"
     return [
         Row(what=what, value=quick, unit="s", baseline=slow, ratio=ratio, note="against its import")
     ]
-
-
-def _times(command: Sequence[str], count: int) -> list[float]:
-    times = []
-    for _ in range(count):
-        begun = time.perf_counter()
-        _run(command)
-        times.append(time.perf_counter() - begun)
-    return times
 
 
 def _run(command: Sequence[str]) -> subprocess.CompletedProcess[str]:

@@ -47,7 +47,6 @@ def project(tmp_path, monkeypatch):
         Path(name).parent.mkdir(exist_ok=True)
         Path(name).write_text(text)
     monkeypatch.setattr(sources, "TOP", tmp_path)
-    monkeypatch.setattr(module, "TOP", tmp_path)
     return tmp_path
 
 
@@ -130,7 +129,7 @@ def test_name_is_the_same_in_another_process(project):
     code = (
         "import sys; from pathlib import Path; sys.path[:0] = [sys.argv[1], sys.argv[2]]\n"
         "import test_experiment as t\n"
-        "t.sources.TOP = t.module.TOP = Path.cwd()\n"
+        "t.sources.TOP = Path.cwd()\n"
         "print(t.made().name)"
     )
     top = Path(__file__).resolve().parent

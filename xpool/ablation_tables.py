@@ -160,7 +160,7 @@ def variance(trials: pd.DataFrame, protocols: Sequence[Protocol]) -> Table:
         columns=tuple(heads.values()),
         names=tuple(f"{head}: {sub}" for head, sub in heads.values()),
         groups=tuple(
-            Group(heading=titles[str(benchmark)], rows=_plain_rows(of_group, list(heads)))
+            Group(heading=titles[str(benchmark)], rows=_rows(of_group, list(heads), best={}))
             for benchmark, of_group in figures.groupby("benchmark", sort=False)
         ),
         notes=(_sizes(trials, titles),),
@@ -232,7 +232,7 @@ def _table(
         columns=tuple(heads.values()),
         names=tuple(f"{head}: {sub}" for head, sub in heads.values()),
         groups=tuple(
-            Group(heading=str(heading), rows=_rows(of_group, list(heads)))
+            Group(heading=str(heading), rows=_rows(of_group, list(heads), _best(of_group)))
             for heading, of_group in figures.groupby("group", sort=False)
         ),
         notes=tuple(notes),
@@ -240,29 +240,26 @@ def _table(
     )
 
 
-def _rows(figures: pd.DataFrame, columns: Sequence[Any]) -> tuple[Row, ...]:
+def _best(figures: pd.DataFrame) -> dict[Any, float]:
+    """Return the best printed figure of each column that compares several."""
     best: dict[Any, float] = {}
     for column, of_column in figures.groupby("column", sort=False):
         if len(of_column) > 1 and column not in ("tries", "pruned"):
             lowest = "metric" in of_column and of_column["metric"].iloc[0] in LOWER_IS_BETTER
             printed = of_column["mean"].round(1)
             best[column] = printed.min() if lowest else printed.max()
+    return best
+
+
+def _rows(
+    figures: pd.DataFrame, columns: Sequence[Any], best: Mapping[Any, float]
+) -> tuple[Row, ...]:
     rows = []
     for label, of_row in figures.groupby("label", sort=False):
         found = {figure.column: figure for figure in _rows_of(of_row)}
         cells = [_cell(found[c]) if c in found else NO_FIGURE for c in columns]
         bold = [c in found and round(found[c].mean, 1) == best.get(c) for c in columns]
         rows.append(Row(label=str(label), cells=tuple(cells), bold=tuple(bold)))
-    return tuple(rows)
-
-
-def _plain_rows(figures: pd.DataFrame, columns: Sequence[Any]) -> tuple[Row, ...]:
-    """Return rows without a best one."""
-    rows = []
-    for label, of_row in figures.groupby("label", sort=False):
-        found = {figure.column: figure for figure in _rows_of(of_row)}
-        cells = tuple(_cell(found[c]) if c in found else NO_FIGURE for c in columns)
-        rows.append(Row(label=str(label), cells=cells, bold=(False,) * len(cells)))
     return tuple(rows)
 
 

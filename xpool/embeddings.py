@@ -66,6 +66,36 @@ def embed(
     folder = WORK / "embeddings" / destination.name
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
+    n_video = embed_frames(encoder, videos, batch_size, antialias, folder)
+    text = embed_texts(encoder, texts["caption"].tolist(), batch_size)
+    np.save(folder / "text.npy", text.numpy())
+    texts[["split", "video_id", "caption_id", "caption"]].to_parquet(folder / "texts.parquet")
+    write_text_transformer(encoder.text_transformer(), folder / "text_transformer.safetensors")
+    write_json(
+        folder / "summary.json",
+        {
+            "texts": len(text),
+            "videos": n_video,
+            "dim": encoder.dim,
+            "logit_scale": float(encoder.logit_scale.detach()),
+        },
+    )
+    publish(folder, destination)
+    log.info("%s: %d texts, %d videos embedded", destination, len(text), n_video)
+
+
+def embed_frames(
+    encoder: Encoder, videos: Iterable[Frames], batch_size: int, antialias: bool, folder: Path
+) -> int:
+    """Write ``frames.npy`` and ``videos.parquet`` of a cache; return the number of videos.
+
+    Args:
+        encoder: on its device, in eval mode.
+        videos: see :func:`embed`.
+        batch_size: images in one pass of the tower.
+        antialias: see ``frames.antialias``.
+        folder: of the unfinished cache.
+    """
     index = []
 
     def pixels_of_each() -> Iterator[Tensor]:
@@ -76,24 +106,9 @@ def embed(
             yield transforms.evaluation(torch.tensor(pixels), encoder.size_px, antialias)
 
     np.save(folder / "frames.npy", embed_images(encoder, pixels_of_each(), batch_size).numpy())
-    text = embed_texts(encoder, texts["caption"].tolist(), batch_size)
-    np.save(folder / "text.npy", text.numpy())
-    pd.DataFrame(index, columns=["video_id", "start", "video_frames", "indices"]).to_parquet(
-        folder / "videos.parquet"
-    )
-    texts[["split", "video_id", "caption_id", "caption"]].to_parquet(folder / "texts.parquet")
-    write_text_transformer(encoder.text_transformer(), folder / "text_transformer.safetensors")
-    write_json(
-        folder / "summary.json",
-        {
-            "texts": len(text),
-            "videos": len(index),
-            "dim": encoder.dim,
-            "logit_scale": float(encoder.logit_scale.detach()),
-        },
-    )
-    publish(folder, destination)
-    log.info("%s: %d texts, %d videos embedded", destination, len(text), len(index))
+    columns = ["video_id", "start", "video_frames", "indices"]
+    pd.DataFrame(index, columns=columns).to_parquet(folder / "videos.parquet")
+    return len(index)
 
 
 def main() -> None:

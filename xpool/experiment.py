@@ -26,7 +26,7 @@ from pydantic import Field
 from xpool.command import InputError
 from xpool.interfaces import load
 from xpool.params import PARAMS_FILE, Section, read, setting
-from xpool.sources import TOP, closure
+from xpool.sources import digests
 
 if TYPE_CHECKING:
     from xpool.trial import Lab
@@ -89,8 +89,7 @@ class Experiment:
     @property
     def name(self) -> str:
         """Name of the Optuna study: coordinates, and a digest of what decides its results."""
-        files = closure(f"studies.{self.study}", *self.modules)
-        code = {path: hashlib.sha256((TOP / path).read_bytes()).hexdigest() for path in files}
+        code = digests(f"studies.{self.study}", *self.modules)
         space = {name: repr(kind) for name, kind in self.space.items()} if self.searches else {}
         known = [setting(), self.objectives, self.fixed, self.depends, code, space]
         text = json.dumps(known, sort_keys=True, default=str)

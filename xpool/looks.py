@@ -15,12 +15,26 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from xpool.command import InputError
 from xpool.metrics import Ranks
 from xpool.workspace import replacing
 
 SPLITS = ("val", "test")
 FILES = ("looks.csv", "hits.parquet")
 QUERY = ["caption_id", "video_id"]
+
+
+def read(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the two tables of a run, ``looks.csv`` and ``hits.parquet``.
+
+    Raises:
+        InputError: a file is missing.
+    """
+    looks, hits = (folder / name for name in FILES)
+    for file in (looks, hits):
+        if not file.is_file():
+            raise InputError(f"{file}: not found; run 'dvc repro' to make it")
+    return pd.read_csv(looks, float_precision="round_trip"), pd.read_parquet(hits)
 
 
 def keep(folder: Path, step: int, split: str, texts: pd.DataFrame, t2v: Ranks) -> None:

@@ -11,20 +11,18 @@ Reads raw videos, manifest and cached embeddings, whose texts it keeps.
 
 import fcntl
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pandas as pd
-import torch
-from torch import Tensor
 
-from xpool import decode, decode_pyav, paths, transforms
+from xpool import decode, decode_pyav, paths
 from xpool.device import best_device
-from xpool.embeddings import EmbeddingsParams
-from xpool.encoder import embed_images, open_encoder
+from xpool.embeddings import EmbeddingsParams, embed_frames
+from xpool.encoder import open_encoder
 from xpool.frame_cache import FrameCache, FramesParams
 from xpool.frames import Decoded, available_cores, pack, read_videos
 from xpool.params import read, setting
@@ -78,7 +76,10 @@ def _embed(benchmark: str, job: Callable[..., Decoded], work: Path) -> Path:
         shutil.copy(cached / name, embedded / name)
     texts[kept].reset_index(drop=True).to_parquet(embedded / "texts.parquet")
     np.save(embedded / "text.npy", np.load(cached / "text.npy")[kept])
-    _embed_frames(frames, embedded)
+    videos = ((video_id, *frames.stored(video_id)) for video_id in frames.video_ids)
+    encoder = open_encoder(paths.encoder(setting())).to(best_device()).eval()
+    batch_size = read("embeddings", EmbeddingsParams).batch_size
+    embed_frames(encoder, videos, batch_size, read("frames", FramesParams).antialias, embedded)
     return embedded
 
 
@@ -99,22 +100,3 @@ def _decoded(
             job,
         )
     )
-
-
-def _embed_frames(frames: FrameCache, destination: Path) -> None:
-    encoder = open_encoder(paths.encoder(setting())).to(best_device()).eval()
-    antialias = read("frames", FramesParams).antialias
-    index: list[tuple[Any, ...]] = []
-
-    def pixels_of_each() -> Iterator[Tensor]:
-        start = 0
-        for video_id in frames.video_ids:
-            pixels, indices, video_frames = frames.stored(video_id)
-            index.append((video_id, start, video_frames, indices))
-            start += len(pixels)
-            yield transforms.evaluation(torch.tensor(pixels), encoder.size_px, antialias)
-
-    batch_size = read("embeddings", EmbeddingsParams).batch_size
-    np.save(destination / "frames.npy", embed_images(encoder, pixels_of_each(), batch_size).numpy())
-    columns = ["video_id", "start", "video_frames", "indices"]
-    pd.DataFrame(index, columns=columns).to_parquet(destination / "videos.parquet")

@@ -82,12 +82,17 @@ def closure(*modules: str) -> set[str]:
     return {path for path in seen if not path.endswith("__init__.py")}
 
 
+def digests(*modules: str) -> dict[str, str]:
+    """SHA-256 of each file that the modules need, by its path, sorted."""
+    files = sorted(closure(*modules))
+    return {path: sha256((TOP / path).read_bytes()).hexdigest() for path in files}
+
+
 def main() -> None:
     """Write the lists."""
     argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0]).parse_args()
     for module in modules():
-        files = sorted(closure(module))
-        lines = [f"{sha256((TOP / path).read_bytes()).hexdigest()}  {path}\n" for path in files]
+        lines = [f"{digest}  {path}\n" for path, digest in digests(module).items()]
         with replacing(paths.sources() / f"{module}.txt") as file:
             file.write("".join(lines))
 

@@ -194,16 +194,8 @@ def selection(
     rows = []
     for method, seed in itertools.product(methods, seeds):
         folder = paths.training(here, method, benchmark, seed)
-        for name in looks.FILES:
-            if not (folder / name).is_file():
-                raise InputError(f"{folder / name}: not found; run 'dvc repro' to make it")
-        seen, hits = (folder / name for name in looks.FILES)
-        found = selection_rows(
-            pd.read_csv(seen, float_precision="round_trip"),
-            pd.read_parquet(hits),
-            _generator("selection", benchmark, method, str(seed)),
-            REPLICATES,
-        )
+        rng = _generator("selection", benchmark, method, str(seed))
+        found = selection_rows(*looks.read(folder), rng, REPLICATES)
         rows += [{"benchmark": benchmark, "method": method, "seed": seed} | row for row in found]
     return pd.DataFrame(rows, columns=["benchmark", "method", "seed", *OF_SELECTION])
 

@@ -1,6 +1,5 @@
 """``python -m xpool.<step> --help``: the step's docstring, before anything slow is imported."""
 
-import ast
 import sys
 from pathlib import Path
 
@@ -13,6 +12,8 @@ def answer() -> None:
     """
     if sys.argv[0] != "-m" or not {"-h", "--help"} & set(sys.argv[1:]):
         return
+    import ast  # here, since every process of the project imports this module
+
     module = sys.orig_argv[sys.orig_argv.index("-m") + 1]
     path = Path(__file__).parent.parent.joinpath(*module.split(".")).with_suffix(".py")
     if path.is_file():
