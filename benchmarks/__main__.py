@@ -16,7 +16,7 @@ from xpool.command import InputError, run
 if TYPE_CHECKING:
     from benchmarks.measure import Row
 
-# Each is a module here with ``rows(device) -> list[Row]``.
+# Each is a module here with ``rows(device)``, the rows as they are measured.
 MODULES = ("scoring", "decode", "training", "pipeline", "coverage")
 log = logging.getLogger(__name__)
 
@@ -40,16 +40,23 @@ def main() -> None:
     if device.type == "cuda" and not torch.cuda.is_available():
         raise InputError("--device cuda: torch finds no CUDA device here")
     about = machine(device)
-    results = {}
+    results: dict[str, list[Row]] = {}
     for name in arguments.modules or MODULES:
         log.info("%s ...", name)
-        results[name] = import_module(f"benchmarks.{name}").rows(device)
+        results[name] = []
+        for row in import_module(f"benchmarks.{name}").rows(device):
+            results[name].append(row)
+            log.info("%s: %s %s", row.what, _number(row.value), row.unit)
+            if arguments.json:  # at once: a run that is stopped leaves what it has
+                _write(arguments.json, about, results)
     print("\n".join(f"{key}: {value}" for key, value in about.items()) + "\n")
     print(table([row for rows in results.values() for row in rows]))
-    if arguments.json:
-        record = {name: [asdict(row) for row in rows] for name, rows in results.items()}
-        text = json.dumps({"machine": about, "results": record}, indent=1)
-        arguments.json.write_text(text + "\n", encoding="utf-8")
+
+
+def _write(path: Path, about: dict[str, str], results: dict[str, list["Row"]]) -> None:
+    record = {name: [asdict(row) for row in rows] for name, rows in results.items()}
+    text = json.dumps({"machine": about, "results": record}, indent=1)
+    path.write_text(text + "\n", encoding="utf-8")
 
 
 def table(rows: list["Row"]) -> str:
@@ -57,8 +64,8 @@ def table(rows: list["Row"]) -> str:
     lines = [("what", "value", "", "baseline", "ratio", "note")]
     for row in rows:
         ratio = "" if row.ratio is None else f"{row.ratio:.1f} x"
-        value = "unmeasured" if row.value is None else _number(row.value)
-        lines.append((row.what, value, row.unit, _number(row.baseline), ratio, row.note))
+        baseline = "" if row.baseline is None else _number(row.baseline)
+        lines.append((row.what, _number(row.value), row.unit, baseline, ratio, row.note))
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     right = (False, True, False, True, True, False)
     return "\n".join(
@@ -72,7 +79,7 @@ def table(rows: list["Row"]) -> str:
 
 def _number(value: float | None) -> str:
     if value is None:
-        return ""
+        return "unmeasured"
     return f"{value:,.0f}" if value >= 100 or value == int(value) else f"{value:.3g}"
 
 

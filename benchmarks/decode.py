@@ -51,13 +51,15 @@ REPEATS = 3
 Clock = Callable[[], float]
 
 
-def rows(device: torch.device) -> list[Row]:
+def rows(device: torch.device) -> Iterator[Row]:
     """Measure all of it, on the CPU; two minutes on two busy cores."""
     with TemporaryDirectory() as folder:
         raw = Path(folder)
         videos = write(raw, MADE)
         many = [(f"{video_id}-{turn}", path) for turn in range(TIMES) for video_id, path in videos]
-        return [all_cores(raw, many), one_core(raw, videos), same_frames(raw, videos)]
+        yield all_cores(raw, many)
+        yield one_core(raw, videos)
+        yield same_frames(raw, videos)
 
 
 def write(raw: Path, params: GenerateParams) -> list[Video]:

@@ -1,6 +1,7 @@
 """Shared by all tests: one thread a process, so that times and float sums do not depend on load."""
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,14 @@ def _one_thread():
     import torch
 
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _no_accelerator_is_left():
+    """Accelerate keeps a process's device and precision, and refuses other ones later."""
+    yield
+    if "accelerate" in sys.modules:
+        sys.modules["accelerate"].state.AcceleratorState._reset_state(reset_partial_state=True)
 
 
 @pytest.fixture

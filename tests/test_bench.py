@@ -38,7 +38,9 @@ def test_rows_of_decode_short_videos(monkeypatch):
 
 
 def test_rows_of_training_one_step(monkeypatch):
-    load = training.Load(batch_size=4, videos=2, captions=3, size=(20, 30), steps=1, workers=0)
+    load = training.Load(
+        batch_size=4, videos=2, captions=3, size=(20, 30), steps=1, workers=0, compiled=False
+    )
     monkeypatch.setattr(training, "CPU", (load,))
     monkeypatch.setattr(training, "REPEATS", 1)
     measured, *left = training.rows(CPU)
@@ -49,7 +51,9 @@ def test_rows_of_training_one_step(monkeypatch):
 
 def test_both_training_loops_start_from_the_same_loss(monkeypatch):
     """Without chance: frames as large as the encoder's, no crop and no dropout."""
-    load = training.Load(batch_size=8, videos=4, captions=2, size=(48, 48), steps=1, workers=0)
+    load = training.Load(
+        batch_size=8, videos=4, captions=2, size=(48, 48), steps=1, workers=0, compiled=False
+    )
     whole = training.transforms.Crop(0, 0, 48, 48, False)
     monkeypatch.setattr(training.transforms, "draw_crop", lambda *_: whole)
     monkeypatch.setattr(training, "POOLING", training.POOLING | {"dropout": 0.0})
@@ -109,6 +113,19 @@ def test_coverage_has_a_row_for_each_share(monkeypatch):
     rows = coverage.rows(CPU)
     assert {row.what.partition(":")[0] for row in rows} == {"covered", "rejected"}
     assert all(0 <= row.value <= 100 for row in rows)
+
+
+def test_what_was_measured_is_kept_when_a_run_is_stopped(tmp_path, monkeypatch):
+    def rows(device):
+        yield Row(what="a", value=1.0, unit="s")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(scoring, "rows", rows)
+    file = tmp_path / "results.json"
+    monkeypatch.setattr(sys, "argv", ["benchmarks", "--json", str(file), "scoring"])
+    with pytest.raises(KeyboardInterrupt):
+        bench.main()
+    assert json.loads(file.read_text())["results"]["scoring"][0]["what"] == "a"
 
 
 def test_unknown_benchmark_is_named(monkeypatch):

@@ -96,7 +96,7 @@ WRONG = {
     "unknown setting": ({"setting": "big"}, "made.yaml: setting: Input should be 'mini' or 'pap"),
     "key misspelt": (
         {"train.batchsize": 1},
-        "made.yaml: train.batchsize: unknown key; known: batch_size, contrastive_temperature, epo",
+        "made.yaml: train.batchsize: unknown key; known: batch_size, compile, contrastive_temperat",
     ),
     "recipe key misspelt": (
         {"recipes.xpool.msvd.lr": 1.0},

@@ -109,7 +109,7 @@ def project(tmp_path, monkeypatch):
         "micro_batch": None, "warmup": 0.1, "weight_decay": 0.2, "max_grad_norm": 1.0,
         "max_logit_scale": 100.0,
         "contrastive_temperature": "encoder", "learn_contrastive_temperature": True,
-        "evaluations_per_epoch": 1, "precision": "fp32", "workers": 0,
+        "evaluations_per_epoch": 1, "precision": "fp32", "compile": False, "workers": 0,
     }  # fmt: skip
     whole = {
         "setting": "mini", "frames": FRAMES, "train": train, "embeddings": {"batch_size": 8},

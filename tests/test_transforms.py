@@ -25,7 +25,7 @@ def noise(height, width, frames=2, seed=0):
 def training(frames, size, antialias, generator):
     """Draw a crop of one video and resize it."""
     crop = draw_crop(*frames.shape[1:3], generator)
-    return transforms.training(*cut([frames.numpy()], [crop]), size, antialias)[0]
+    return transforms.training(*cut([frames.numpy()], [crop]), size, antialias)[0] / 255
 
 
 @pytest.mark.parametrize("antialias", [True, False])
@@ -192,7 +192,16 @@ def test_a_batch_of_crops_is_resized_as_each_alone_by_interpolation(size, antial
         )
         expected = expected.flip(-1) if crop.mirrored else expected
         # float32 knows a place near 240 to 2e-5 of a pixel; a level of 8 bits is 4e-3
-        torch.testing.assert_close(pixels, expected, rtol=0, atol=2e-5)
+        torch.testing.assert_close(pixels / 255, expected, rtol=0, atol=2e-5)
+
+
+def test_float16_errs_by_a_quarter_of_a_level():
+    videos = [noise(*shape, seed=seed).numpy() for seed, shape in enumerate(SHAPES)]
+    crops = [draw_crop(*video.shape[1:3], torch.Generator().manual_seed(0)) for video in videos]
+    exact = transforms.training(*cut(videos, crops), 48, True)
+    half = transforms.training(*cut(videos, crops), 48, True, torch.float16)
+    assert half.dtype == torch.float16
+    assert 0 < (half - exact).abs().max() < 0.25
 
 
 def test_what_pads_a_crop_reaches_no_pixel():

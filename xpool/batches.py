@@ -1,7 +1,7 @@
 """Where a run's texts and frames come from: cached embeddings, or frames behind the encoder."""
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple, Protocol, cast
 
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from xpool import paths, transforms
 from xpool.captions import read_manifest
 from xpool.command import InputError
+from xpool.compiled import Compiled
 from xpool.embedding_cache import EmbeddingCache
 from xpool.encoder import Encoder, embed_images, embed_texts, open_encoder
 from xpool.frame_cache import FrameCache, FramesParams
@@ -150,7 +151,7 @@ class FrameData:
 
     def towers(self) -> Towers:  # noqa: D102
         encoder = copy.deepcopy(self._encoder)  # a run moves it; the next starts anew
-        return EncoderTowers(encoder, self._frames_params.antialias)
+        return EncoderTowers(encoder, self._frames_params.antialias, self._train.compile)
 
     def text_transformer(self) -> TextTransformer:  # noqa: D102
         return self._encoder.text_transformer()
@@ -160,8 +161,14 @@ class FrameData:
         return self._cache.read(video_id, self._train.frames, self._frames_params)
 
     def batch(self, rows: NDArray[np.int64], seed: int) -> Batch:
-        """Return the pairs of these rows; each video is there once, with one crop."""
-        video, video_ids = pd.factorize(self.texts["video_id"].iloc[rows])
+        """Return the pairs of these rows; each video is there once, with one crop.
+
+        What is compiled takes one number of videos: there each pair has its own.
+        """
+        of_pairs = self.texts["video_id"].iloc[rows]
+        video, video_ids = pd.factorize(of_pairs)
+        if self._train.compile:
+            video, video_ids = np.arange(len(rows)), pd.Index(of_pairs)
         videos, masks = zip(*(self.read(video_id) for video_id in video_ids), strict=True)
         crops = []
         for video_id, frames in zip(video_ids, videos, strict=True):
@@ -199,14 +206,21 @@ class FrameData:
         )
 
 
+Tower = Callable[[Tensor], Tensor]
+
+
 class EncoderTowers(Towers):
     """The encoder itself, all of it trained, behind the augmentation."""
 
-    def __init__(self, encoder: Encoder, antialias: bool) -> None:
+    def __init__(self, encoder: Encoder, antialias: bool, compiled: bool) -> None:
         super().__init__()
         self.encoder = encoder
         self.dim = encoder.dim
         self._antialias = antialias
+        self._text: Tower = encoder.encode_text
+        self._frames: Tower = self._embedded
+        if compiled:
+            self._text, self._frames = Compiled(self._text), Compiled(self._frames)
 
     @property
     def logit_scale(self) -> nn.Parameter:  # type: ignore[override]
@@ -215,16 +229,24 @@ class EncoderTowers(Towers):
 
     def text(self, text: Tensor) -> Tensor:
         """``(text, token)`` ids to ``(text, dim)``."""
-        return self.encoder.encode_text(text)
+        return self._text(text)
 
     def frames(self, *parts: Tensor) -> Tensor:
         """What :func:`xpool.transforms.cut` returns to ``(video, frame, dim)``."""
         pixels, shapes = parts
-        # also under autocast pixels are resized in float32: bfloat16 has fewer levels than they
+        on_cuda = pixels.device.type == "cuda"
+        # also under autocast: bfloat16 has fewer levels than pixels; float16 has them all, and
+        # errs by less than what the tower then rounds to bfloat16
+        dtype = torch.float16 if on_cuda and torch.is_autocast_enabled("cuda") else torch.float32
         with torch.autocast(pixels.device.type, enabled=False):
-            resized = transforms.training(pixels, shapes, self.encoder.size_px, self._antialias)
-            images = self.encoder.normalise(resized.flatten(0, 1))
-        return self.encoder.encode_image(images).reshape(*pixels.shape[:2], -1)
+            size_px = self.encoder.size_px
+            levels = transforms.training(pixels, shapes, size_px, self._antialias, dtype)
+        return self._frames(levels)
+
+    def _embedded(self, levels: Tensor) -> Tensor:
+        """``(video, frame, 3, size_px, size_px)`` from 0 to 255 to ``(video, frame, dim)``."""
+        images = self.encoder.normalise(levels.flatten(0, 1).float() / 255)
+        return self.encoder.encode_image(images).reshape(*levels.shape[:2], -1)
 
 
 def open_data(setting: str, benchmark: str, train: TrainParams, frames: FramesParams) -> Data:

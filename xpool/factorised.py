@@ -17,10 +17,11 @@ from xpool.factors import Texts, Videos, fold, of_texts, of_videos
 if TYPE_CHECKING:
     from xpool.xpool import XPool
 
-# Working memory of a tile and its videos. Much larger ones leave the processor's cache.
-MEMORY_MIB = 32
-# At 12 frames enough rows for a matrix product at full speed.
-VIDEOS = 64
+# Working memory of a tile and its videos. On a CPU much larger ones leave the cache; on a GPU much
+# smaller ones are not worth their calls.
+MEMORY_MIB = {"cpu": 32, "cuda": 2048}
+# At 12 frames enough rows for matrix products at full speed.
+VIDEOS = {"cpu": 64, "cuda": 1024}
 
 
 def similarity(
@@ -29,7 +30,7 @@ def similarity(
     frames: Tensor,
     mask: Tensor,
     *,
-    memory_mib: float = MEMORY_MIB,
+    memory_mib: float | None = None,
 ) -> Tensor:
     """Cosine of each text with each video as X-Pool pools it for that text; without gradient.
 
@@ -41,7 +42,8 @@ def similarity(
         text: ``(text, dim)`` raw embeddings, float32 or float64.
         frames: ``(video, frame, dim)`` raw embeddings of the same dtype.
         mask: ``(video, frame)`` bool, True where the frame exists; at least one per video.
-        memory_mib: rough bound on the working memory of a tile and its videos, in MiB.
+        memory_mib: rough bound on the working memory of a tile and its videos, in MiB; None: 32,
+            and 2048 on a GPU.
 
     Returns:
         ``(text, video)``, of the inputs' dtype; 0 for a text of zeros.
@@ -113,13 +115,14 @@ def pays(heads: int, text: Tensor, frames: Tensor) -> bool:
     return pairs * (2 * n_frame * dim + 3 * n**2) + projections + factors < direct
 
 
-def tile_sizes(heads: int, frames: Tensor, memory_mib: float) -> tuple[int, int]:
+def tile_sizes(heads: int, frames: Tensor, memory_mib: float | None) -> tuple[int, int]:
     """Numbers of videos and of texts a tile; each side has half of the memory."""
     n_frame, dim = frames.shape[1:]
-    n, half = heads * n_frame, memory_mib * 2**19
+    kind = "cuda" if frames.is_cuda else "cpu"
+    n, half = heads * n_frame, (memory_mib or MEMORY_MIB[kind]) * 2**19
     # of a head and frame: key, value and a product, and the vectors thrice in float64
     video_bytes = n * dim * (3 * frames.element_size() + 3 * 8)
-    videos = max(1, min(VIDEOS, int(half / video_bytes)))
+    videos = max(1, min(VIDEOS[kind], int(half / video_bytes)))
     # of a pair: logits, weights, values and three forms for each head and frame; a dozen numbers
     pair_bytes = frames.element_size() * (6 * n + 12)
     return videos, max(1, int(half / (videos * pair_bytes)))

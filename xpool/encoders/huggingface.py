@@ -13,6 +13,7 @@ from transformers import CLIPImageProcessor, CLIPModel, CLIPTokenizerFast
 from xpool.command import InputError
 from xpool.encoder import Encoder, EncoderParams
 from xpool.interfaces import TextTransformer
+from xpool.patches import multiply_patches
 
 
 class HuggingFace(Encoder):
@@ -21,6 +22,7 @@ class HuggingFace(Encoder):
     def __init__(self, model: CLIPModel, tokenizer: Any, processor: Any) -> None:
         super().__init__()
         self.model = cast(Any, model)
+        multiply_patches(model)
         self._tokenizer = tokenizer
         self.dim = int(model.config.projection_dim)
         self.size_px = int(model.config.vision_config.image_size)

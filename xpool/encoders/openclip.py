@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from xpool.command import InputError
 from xpool.encoder import Encoder, EncoderParams
 from xpool.interfaces import TextTransformer
+from xpool.patches import multiply_patches
 
 CONFIG = "open_clip_config.json"
 WEIGHTS = "open_clip_model.safetensors"
@@ -25,6 +26,7 @@ class OpenClip(Encoder):
     def __init__(self, model: nn.Module, tokenizer: Any) -> None:
         super().__init__()
         self.model = cast(Any, model)
+        multiply_patches(model)
         self._tokenizer = tokenizer
         preprocess = self.model.visual.preprocess_cfg
         size = preprocess["size"]
