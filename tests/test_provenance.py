@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 import subprocess
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -98,7 +99,6 @@ METHOD = "baselines.mean_pool"
 
 def call(monkeypatch, step):
     flags = ["--method", METHOD, "--benchmark", "msvd"]
-    flags += ["--seed", "0"] if step is train else []
     monkeypatch.setattr("sys.argv", [step.__name__, *flags])
     step.main()
 
@@ -175,7 +175,31 @@ def test_a_resumed_run_records_the_whole_time(monkeypatch):
     found = record_of(paths.training)
     assert found["started"] == "2020-01-01T00:00:00+00:00"
     assert 3600 < found["seconds"] < 4200
-    assert not list(folder.parent.glob("*@*")), "the work folder is gone"
+    assert [path.name for path in folder.iterdir()] == ["finished"]
+
+
+def test_a_finished_run_is_not_trained_again(monkeypatch):
+    """As DVC has it run when a seed is added: what the stage had made is gone."""
+    worlds.write_project()
+    trained, fit = [], train.fit
+
+    def notes(cell, *arguments):
+        trained.append(cell.seed)
+        return fit(cell, *arguments)
+
+    monkeypatch.setattr(train, "fit", notes)
+    call(monkeypatch, train)
+    before = {path.name: path.read_bytes() for path in paths.training(*PLACE).glob("*.*")}
+    shutil.rmtree(paths.training(*PLACE).parent)
+    params = yaml.safe_load(Path("params.yaml").read_text())
+    Path("params.yaml").write_text(yaml.safe_dump(params | {"seeds": [0, 3]}))
+    call(monkeypatch, train)
+    assert trained == [0, 3]
+    assert {path.name: path.read_bytes() for path in paths.training(*PLACE).glob("*.*")} == before
+    assert paths.training(*PLACE[:-1], 3).is_dir()
+    Path("params.yaml").write_text(yaml.safe_dump(params | {"selection": "last"}))
+    call(monkeypatch, train)
+    assert trained == [0, 3, 0], "by other params"
 
 
 def test_an_evaluation_leaves_the_same_record_each_time(monkeypatch):

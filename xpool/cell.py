@@ -45,14 +45,13 @@ class Cell:
         return self.seeds.get(purpose, self.seed)
 
 
-def cell_of_flags(doc: str | None) -> Cell:
-    """Read the cell that the command line names; ``doc`` is the step's docstring."""
+def cells_of_flags(doc: str | None) -> list[Cell]:
+    """Read the cells that the command line names, one a seed; ``doc`` is the step's docstring."""
     parser = argparse.ArgumentParser(description=(doc or "").splitlines()[0])
     parser.add_argument("--method", required=True, help="import path, e.g. baselines.mean_pool")
     parser.add_argument("--benchmark", required=True)
-    parser.add_argument("--seed", type=int, required=True)
     flags = parser.parse_args()
-    return read_cell(flags.method, flags.benchmark, flags.seed)
+    return [read_cell(flags.method, flags.benchmark, seed) for seed in read("seeds", list[int])]
 
 
 def read_cell(method: str, benchmark: str, seed: int) -> Cell:

@@ -8,7 +8,6 @@ benchmark.
 Run: ``python -m xpool.evaluate --method xpool.xpool --benchmark msrvtt``
 """
 
-import argparse
 import logging
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from numpy.typing import NDArray
 
 from xpool import paths
 from xpool.batches import Data, open_data
-from xpool.cell import Cell, coordinates, new_model, read_cell
+from xpool.cell import Cell, cells_of_flags, coordinates, new_model
 from xpool.checkpoints import load_weights
 from xpool.command import run
 from xpool.device import best_device
@@ -68,15 +67,9 @@ def checkpoint_of(cell: Cell) -> Path:
 
 def main() -> None:
     """Score all runs of the method and the benchmark that the flags name."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--method", required=True, help="import path, e.g. baselines.mean_pool")
-    parser.add_argument("--benchmark", required=True)
-    flags = parser.parse_args()
-    device, data = best_device(), None
-    for seed in read("seeds", list[int]):
-        cell = read_cell(flags.method, flags.benchmark, seed)
-        if data is None:
-            data = open_data(setting(), cell.benchmark, cell.train, read("frames", FramesParams))
+    cells, device = cells_of_flags(__doc__), best_device()
+    data = open_data(setting(), cells[0].benchmark, cells[0].train, read("frames", FramesParams))
+    for cell in cells:
         _write(cell, *score(cell, data, device), device)
 
 

@@ -1,10 +1,14 @@
-"""[step 4] Train one cell (method × benchmark × seed): ``results/<setting>/train/...``.
+"""[step 4] Train a method on a benchmark, with each seed: ``results/<setting>/train/...``.
+
+All seeds in one process, as starting it takes as long as training on a small benchmark. A finished
+run stays in the work folder too: DVC deletes a stage's outputs before it runs the stage, and what
+is the same as before, as when a seed is added, is not trained again.
 
 The same loop for every method and both regimes. A run is a function of its seed and step alone
 (order, augmentation and dropout are drawn from seeds, not from a running state), so a run that was
 killed and resumed ends with the same bits as one that was not.
 
-Run: ``python -m xpool.train --method xpool.xpool --benchmark msrvtt --seed 0``; on several GPUs
+Run: ``python -m xpool.train --method xpool.xpool --benchmark msrvtt``; on several GPUs
 ``accelerate launch -m xpool.train ...`` gives the same loss over the global batch.
 """
 
@@ -30,7 +34,7 @@ from tqdm import tqdm
 
 from xpool import looks, paths, selection
 from xpool.batches import Batch, Data, open_data, rows_of
-from xpool.cell import Cell, cell_of_flags, coordinates, new_model
+from xpool.cell import Cell, cells_of_flags, coordinates, new_model
 from xpool.checkpoints import RunState, save_weights
 from xpool.command import InputError, run
 from xpool.frame_cache import FramesParams
@@ -38,7 +42,7 @@ from xpool.metrics import Ranks, ranks
 from xpool.model import RetrievalModel
 from xpool.params import read, setting
 from xpool.prefetch import on_device
-from xpool.provenance import code, inputs_of, of_training
+from xpool.provenance import code, data_of, inputs_of, of_training
 from xpool.recipes import TrainParams, short_name
 from xpool.records import RECORD
 from xpool.schedule import set_rates
@@ -46,6 +50,7 @@ from xpool.seeds import seed_for
 from xpool.similarity import similarity
 from xpool.workspace import (
     fingerprint,
+    keep_only,
     publish,
     replacing,
     work_folder,
@@ -56,6 +61,8 @@ from xpool.workspace import (
 log = logging.getLogger(__name__)
 BETAS = (0.9, 0.999)
 EPS = 1e-6
+FINISHED = "finished"
+"""The folder, in a run's work folder, of what is published."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -303,7 +310,7 @@ def fit(
     if logged:
         log.info("%s: %d steps in %.1f s", label, plan.steps, time.monotonic() - began)
     if not accelerator.is_main_process:
-        return folder / "finished"
+        return folder / FINISHED
     return _finish(cell, folder, curve, cast(dict[str, Any], best), live)
 
 
@@ -344,7 +351,7 @@ def _finish(
     live: Any,
 ) -> Path:
     """Gather a finished run's outputs in one folder."""
-    finished = folder / "finished"
+    finished = folder / FINISHED
     shutil.rmtree(finished, ignore_errors=True)
     finished.mkdir()
     shutil.copy(folder / best["file"], finished / "checkpoint.safetensors")
@@ -391,46 +398,65 @@ def _started(folder: Path) -> str:
 
 
 def main() -> None:
-    """Train the cell that the flags name."""
-    cell = cell_of_flags(__doc__)
-    frames = read("frames", FramesParams)
-    on_cuda = torch.cuda.is_available()
-    if cell.train.reads == "embeddings":
+    """Train the cells that the flags name."""
+    cells = cells_of_flags(__doc__)
+    train, benchmark = cells[0].train, cells[0].benchmark
+    if train.reads == "embeddings":
         # batches of cached embeddings are too small to share between cores: more threads only wait
         # for each other (twenty times slower on a busy machine), and their number moves float sums
         torch.set_num_threads(1)
-    bf16 = cell.train.precision == "bf16" or (cell.train.precision == "auto" and on_cuda)
+    bf16 = train.precision == "bf16" or (train.precision == "auto" and torch.cuda.is_available())
     accelerator = accelerate.Accelerator(mixed_precision="bf16" if bf16 else "no")
-    name, params = short_name(cell.method), ruling(cell, frames)
-    source = (paths.embeddings if cell.train.reads == "embeddings" else paths.frames)(
-        setting(), cell.benchmark
-    )
-    data = open_data(setting(), cell.benchmark, cell.train, frames)
-    origin = code() | inputs_of(setting(), cell.benchmark, cell.train.reads)
-    digest = fingerprint([setting(), cell.method, cell.seed, params], [source])
+    frames = read("frames", FramesParams)
+    data = open_data(setting(), benchmark, train, frames)
+    origin = code() | inputs_of(setting(), benchmark, train.reads)
+    sources = [*data_of(setting(), benchmark, train.reads).values(), paths.encoder(setting())]
+    for cell in cells:
+        params = ruling(cell, frames)
+        digest = fingerprint([setting(), cell.method, cell.seed, params], sources)
+        _train(cell, data, digest, {"params": params, "origin": origin}, accelerator)
+        accelerator.free_memory()
+
+
+def _train(
+    cell: Cell,
+    data: Data,
+    digest: str,
+    record: dict[str, Any],
+    accelerator: accelerate.Accelerator,
+) -> None:
+    """Publish a cell's run, after training it where no finished one has its fingerprint."""
+    name = short_name(cell.method)
     label = f"{setting()}-{name}-{cell.benchmark}-{cell.seed}"
     folder = work_path("train", label, digest)
     main_process = accelerator.is_main_process
     with work_folder("train", label, digest) if main_process else nullcontext():
         accelerator.wait_for_everyone()
-        started = _started(folder) if main_process else ""
-        finished = fit(cell, data, folder, accelerator)
+        finished = folder / FINISHED
+        if (finished / RECORD).is_file():  # is written last
+            log.info("%s %s seed %d: has been trained", name, cell.benchmark, cell.seed)
+        else:
+            started = _started(folder) if main_process else ""
+            fit(cell, data, folder, accelerator)
+            if main_process:
+                state = RunState(folder).record()  # none where nothing was to be trained
+                made = of_training(
+                    run=coordinates(cell),
+                    folder=finished,
+                    device=accelerator.device,
+                    precision="bf16" if accelerator.mixed_precision == "bf16" else "fp32",
+                    started=started,
+                    seconds=state["seconds"] if state else 0.0,
+                    processes=accelerator.num_processes,
+                    **record,
+                )
+                write_json(finished / RECORD, made)
         if main_process:
-            state = RunState(folder).record()  # none where nothing was to be trained
-            record = of_training(
-                run=coordinates(cell),
-                params=params,
-                origin=origin,
-                folder=finished,
-                device=accelerator.device,
-                precision="bf16" if bf16 else "fp32",
-                started=started,
-                seconds=state["seconds"] if state else 0.0,
-                processes=accelerator.num_processes,
-            )
-            write_json(finished / RECORD, record)
-            publish(finished, paths.training(setting(), name, cell.benchmark, cell.seed))
-            shutil.rmtree(folder)
+            published = folder / "published"
+            shutil.rmtree(published, ignore_errors=True)
+            shutil.copytree(finished, published)
+            publish(published, paths.training(setting(), name, cell.benchmark, cell.seed))
+            keep_only(folder, finished)
 
 
 if __name__ == "__main__":

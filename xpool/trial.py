@@ -116,7 +116,9 @@ class Lab:
             frames: section ``frames``.
             folder: cached embeddings to read in place of the benchmark's own.
         """
-        read_by = train.model_dump_json(include={"reads", "frames", "batch_size", "workers"})
+        read_by = train.model_dump_json(
+            include={"reads", "frames", "batch_size", "workers", "compile"}
+        )
         key = (benchmark, read_by, frames.model_dump_json(), folder)
         if key not in self._data:
             if len(self._data) >= 4:

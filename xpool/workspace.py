@@ -1,8 +1,9 @@
 """Work in progress that survives a kill: locked folders outside DVC's outputs, atomic writes.
 
 DVC deletes a stage's outputs before it runs the stage, so what a killed run left must live
-elsewhere: under ``.work/<step>/<cell>@<fingerprint>/``. The fingerprint covers everything the work
-depends on, so a change of params, data or code never resumes another configuration's work.
+elsewhere: under ``.work/<step>/<cell>@<fingerprint>/``. So must a finished training, which is not
+to be repeated where another one of its stage is asked for. The fingerprint covers everything the
+work depends on, so a change of params, data or code never resumes another configuration's work.
 """
 
 import fcntl
@@ -79,7 +80,7 @@ def fingerprint(values: Any, inputs: Iterable[Path] = ()) -> str:
 
 
 def work_path(step: str, cell: str, digest: str) -> Path:
-    """Folder for a cell's unfinished work: ``.work/<step>/<cell>@<fingerprint>``."""
+    """Folder for a cell's work: ``.work/<step>/<cell>@<fingerprint>``."""
     return WORK / step / f"{cell}@{digest}"
 
 
@@ -112,6 +113,15 @@ def work_folder(step: str, cell: str, digest: str) -> Iterator[Path]:
                 shutil.rmtree(stale)
         folder.mkdir(exist_ok=True)
         yield folder
+
+
+def keep_only(folder: Path, kept: Path) -> None:
+    """Remove all from a folder but one entry."""
+    for entry in folder.iterdir():
+        if entry.is_dir() and entry != kept:
+            shutil.rmtree(entry)
+        elif entry != kept:
+            entry.unlink()
 
 
 def publish(folder: Path, destination: Path) -> None:
