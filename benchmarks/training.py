@@ -33,10 +33,12 @@ from xpool.frame_cache import FramesParams
 from xpool.frames import Packer
 from xpool.losses import symmetric_contrastive
 from xpool.model import RetrievalModel
+from xpool.order import Order
+from xpool.prefetch import batches
 from xpool.pretrain import CONFIG
 from xpool.recipes import Recipe, TrainParams
 from xpool.similarity import pair_similarity
-from xpool.train import Plan, batches, new_optimizer, update
+from xpool.train import new_optimizer, update
 
 SETTING, BENCHMARK = "bench", "msrvtt"
 COUNT = 12
@@ -99,7 +101,7 @@ def step(data: FrameData, load: Load, device: torch.device) -> Row:
             next(loop)
 
     fast, slow, ratio = paired(lambda: run(ours), lambda: run(plain), device, REPEATS)
-    distinct = len(set(data.texts["video_id"].iloc[plan_of(data, load).batch_rows(0)]))
+    distinct = len(set(data.texts["video_id"].iloc[order_of(data, load).batch_rows(0)]))
     pairs = load.steps * load.batch_size
     precision = "bfloat16, compiled" if device.type == "cuda" else "float32"
     return Row(
@@ -200,23 +202,23 @@ def our_loop(
     accelerator = accelerate.Accelerator(cpu=device.type == "cpu", mixed_precision=precision)
     model = new_model(cell, data).to(device)
     wrapped, optimizer = accelerator.prepare(model, new_optimizer(model, cell))
-    for batch in batches(data, plan_of(data, load), 0, 0, accelerator, load.workers):
+    for batch in batches(data, order_of(data, load), 0, 0, accelerator, load.workers):
         yield update(wrapped, batch, optimizer, accelerator, cell.train)
 
 
 def plain_loop(data: FrameData, load: Load, device: torch.device) -> Iterator[float]:
     """Yield the losses of the plain steps."""
-    cell, plan = cell_of(load, None), plan_of(data, load)
+    cell, order = cell_of(load, None), order_of(data, load)
     model = new_model(cell, data).to(device)
     optimizer = torch.optim.AdamW(
         model.groups(cell.recipe.lr_encoder, cell.recipe.lr_pooling),
         weight_decay=cell.train.weight_decay,
         foreach=False,
     )
-    order = (plan.batch_rows(step).tolist() for step in range(plan.steps))
+    rows = (order.batch_rows(step).tolist() for step in range(order.steps))
     loader = DataLoader(
         _Samples(data, model),
-        batch_sampler=cast(Any, order),
+        batch_sampler=cast(Any, rows),
         num_workers=load.workers,
         prefetch_factor=1 if load.workers else None,  # a batch of floats has up to a gigabyte
     )
@@ -258,9 +260,9 @@ class _Samples(Dataset[tuple[Tensor, Tensor, Tensor]]):
         return self._tokens[row], (pixels - self._mean) / self._std, torch.from_numpy(mask)
 
 
-def plan_of(data: FrameData, load: Load) -> Plan:
+def order_of(data: FrameData, load: Load) -> Order:
     """Return an order of the pairs that no benchmark comes to the end of."""
-    return Plan(
+    return Order(
         rows=np.arange(len(data.texts)),
         epochs=10_000,
         batch_size=load.batch_size,

@@ -21,6 +21,7 @@ from xpool.batches import EmbeddingData
 from xpool.cell import Cell, new_model
 from xpool.command import InputError
 from xpool.frame_cache import FramesParams
+from xpool.order import Order
 from xpool.recipes import Recipe, TrainParams
 
 FRAMES = FramesParams(
@@ -218,16 +219,16 @@ def test_logit_scale_is_clamped(embeddings, tmp_path):
     assert scale <= np.log(7) + 1e-6
 
 
-def test_plan_visits_every_row_once_an_epoch_in_another_order():
-    plan = step.Plan(
+def test_order_visits_every_row_once_an_epoch_in_another_order():
+    order = Order(
         rows=np.arange(100, 150), epochs=2, batch_size=16, evaluations_per_epoch=3, seed=1
     )
-    first = np.concatenate([plan.batch_rows(s) for s in range(4)])
-    second = np.concatenate([plan.batch_rows(s) for s in range(4, 8)])
+    first = np.concatenate([order.batch_rows(s) for s in range(4)])
+    second = np.concatenate([order.batch_rows(s) for s in range(4, 8)])
     assert sorted(first) == sorted(second) == list(range(100, 150))
     assert list(first) != list(second)
-    assert len(plan.batch_rows(3)) == 2, "the last, smaller batch is kept"
-    assert plan.evaluations() == {1, 3, 4, 5, 7, 8}
+    assert len(order.batch_rows(3)) == 2, "the last, smaller batch is kept"
+    assert order.evaluations() == {1, 3, 4, 5, 7, 8}
 
 
 def test_self_attention_starts_from_the_text_transformer(embeddings):

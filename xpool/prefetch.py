@@ -1,10 +1,65 @@
-"""A run's batches on its device; on CUDA the next one is copied while a step works."""
+"""A run's batches on its device: read ahead, and on CUDA copied while a step works."""
 
 from collections.abc import Iterable, Iterator
 
+import accelerate
+import numpy as np
 import torch
+from torch.utils.data import DataLoader, Dataset
 
-from xpool.batches import Batch
+from xpool.batches import Batch, Data
+from xpool.order import Order
+from xpool.seeds import seed_for
+
+
+class _Batches(Dataset[Batch]):
+    """The batches of a run from one step on; this process's share of each."""
+
+    def __init__(
+        self, data: Data, order: Order, seed: int, start: int, rank: int, world: int
+    ) -> None:
+        self._data, self._order, self._seed, self._start = data, order, seed, start
+        self._rank, self._world = rank, world
+
+    def __len__(self) -> int:
+        return self._order.steps - self._start
+
+    def __getitem__(self, place: int) -> Batch:
+        step = self._start + place
+        rows = self._order.batch_rows(step)
+        # every process needs as many rows as the others (all_gather takes equal shapes), and
+        # neighbouring ones, so that what is gathered stands in the order of one process
+        rows = np.resize(rows, max(len(rows), self._world))
+        share = len(rows) // self._world
+        mine = rows[self._rank * share : (self._rank + 1) * share]
+        return self._data.batch(mine, seed_for("batch", self._seed, step))
+
+
+def batches(
+    data: Data,
+    order: Order,
+    seed: int,
+    start: int,
+    accelerator: accelerate.Accelerator,
+    workers: int,
+) -> Iterator[Batch]:
+    """Yield this process's share of each batch from a step on, on its device.
+
+    Args:
+        data: the benchmark.
+        order: of the run.
+        seed: of the augmentation.
+        start: the first step.
+        accelerator: device and processes.
+        workers: processes that read ahead.
+    """
+    loader = DataLoader(
+        _Batches(data, order, seed, start, accelerator.process_index, accelerator.num_processes),
+        batch_size=None,
+        num_workers=workers,
+        pin_memory=accelerator.device.type == "cuda" and workers > 0,
+    )
+    return on_device(loader, accelerator.device)
 
 
 def on_device(batches: Iterable[Batch], device: torch.device) -> Iterator[Batch]:

@@ -16,9 +16,8 @@ import json
 import logging
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
@@ -27,9 +26,7 @@ import accelerate
 import numpy as np
 import pandas as pd
 import torch
-from numpy.typing import NDArray
 from torch import nn
-from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from xpool import looks, paths, selection
@@ -40,8 +37,9 @@ from xpool.command import InputError, run
 from xpool.frame_cache import FramesParams
 from xpool.metrics import Ranks, ranks
 from xpool.model import RetrievalModel
+from xpool.order import Order
 from xpool.params import read, setting
-from xpool.prefetch import on_device
+from xpool.prefetch import batches
 from xpool.provenance import code, data_of, inputs_of, of_training
 from xpool.recipes import TrainParams, short_name
 from xpool.records import RECORD
@@ -63,87 +61,6 @@ BETAS = (0.9, 0.999)
 EPS = 1e-6
 FINISHED = "finished"
 """The folder, in a run's work folder, of what is published."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Plan:
-    """Which rows each step takes, and after which steps the model is evaluated."""
-
-    rows: NDArray[np.int64]
-    """Training rows of ``data.texts``."""
-    epochs: int
-    batch_size: int
-    evaluations_per_epoch: int
-    seed: int
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """Steps of an epoch; the last, smaller batch counts."""
-        return -(-len(self.rows) // self.batch_size)
-
-    @property
-    def steps(self) -> int:
-        """Steps of the run."""
-        return self.epochs * self.steps_per_epoch
-
-    def batch_rows(self, step: int) -> NDArray[np.int64]:
-        """Rows of a step's batch: a slice of the epoch's own permutation."""
-        epoch, place = divmod(step, self.steps_per_epoch)
-        order = np.random.default_rng(seed_for("order", self.seed, epoch)).permutation(self.rows)
-        return order[place * self.batch_size : (place + 1) * self.batch_size]
-
-    def evaluations(self) -> set[int]:
-        """Numbers of finished steps at which the model is evaluated; the last is always one."""
-        count = min(self.evaluations_per_epoch, self.steps_per_epoch)
-        marks = np.linspace(0, self.steps_per_epoch, count + 1)[1:].round().astype(int)
-        return {
-            epoch * self.steps_per_epoch + int(m) for epoch in range(self.epochs) for m in marks
-        }
-
-
-class _Batches(Dataset[Batch]):
-    """The batches of a run from one step on; this process's share of each."""
-
-    def __init__(
-        self, data: Data, plan: Plan, seed: int, start: int, rank: int, world: int
-    ) -> None:
-        self._data, self._plan, self._seed, self._start = data, plan, seed, start
-        self._rank, self._world = rank, world
-
-    def __len__(self) -> int:
-        return self._plan.steps - self._start
-
-    def __getitem__(self, place: int) -> Batch:
-        step = self._start + place
-        rows = self._plan.batch_rows(step)
-        # every process needs as many rows as the others (all_gather takes equal shapes), and
-        # neighbouring ones, so that what is gathered stands in the order of one process
-        rows = np.resize(rows, max(len(rows), self._world))
-        share = len(rows) // self._world
-        mine = rows[self._rank * share : (self._rank + 1) * share]
-        return self._data.batch(mine, seed_for("batch", self._seed, step))
-
-
-def batches(
-    data: Data, plan: Plan, seed: int, start: int, accelerator: accelerate.Accelerator, workers: int
-) -> Iterator[Batch]:
-    """Yield this process's share of each batch from a step on, on its device.
-
-    Args:
-        data: the benchmark.
-        plan: of the run.
-        seed: of the augmentation.
-        start: the first step.
-        accelerator: device and processes.
-        workers: processes that read ahead.
-    """
-    loader = DataLoader(
-        _Batches(data, plan, seed, start, accelerator.process_index, accelerator.num_processes),
-        batch_size=None,
-        num_workers=workers,
-        pin_memory=accelerator.device.type == "cuda" and workers > 0,
-    )
-    return on_device(loader, accelerator.device)
 
 
 def new_optimizer(model: RetrievalModel, cell: Cell) -> torch.optim.Optimizer:
@@ -227,7 +144,7 @@ def fit(
     if evaluated and train.epochs:
         rows_of(data.texts, split)
     rows = rows_of(data.texts, "train").index.to_numpy() if train.epochs else np.empty(0, np.int64)
-    plan = Plan(
+    order = Order(
         rows=rows,
         epochs=train.epochs,
         batch_size=train.batch_size,
@@ -239,11 +156,11 @@ def fit(
     state = RunState(folder)
     record = state.load(model, optimizer) or {"step": 0, "curve": [], "best": None, "seconds": 0.0}
     if record["step"]:
-        log.info("resuming at step %d of %d", record["step"], plan.steps)
+        log.info("resuming at step %d of %d", record["step"], order.steps)
     wrapped, optimizer = accelerator.prepare(model, optimizer)
     curve: list[dict[str, Any]] = record["curve"]
     best: dict[str, Any] | None = record["best"]
-    if not plan.steps and accelerator.is_main_process:
+    if not order.steps and accelerator.is_main_process:
         best = {"step": 0, "file": "best-000000000.safetensors"}
         save_weights(model, folder / best["file"])
     logged = accelerator.is_main_process and report is None
@@ -254,12 +171,12 @@ def fit(
     if report:
         for row in curve:
             report(row)
-    evaluations = plan.evaluations()
+    evaluations = order.evaluations()
     label = f"{short_name(cell.method)} {cell.benchmark} seed {cell.seed}"
     bar = tqdm(
-        batches(data, plan, cell.seed_of("dropout"), record["step"], accelerator, train.workers),
+        batches(data, order, cell.seed_of("dropout"), record["step"], accelerator, train.workers),
         label,
-        total=plan.steps,
+        total=order.steps,
         initial=record["step"],
         disable=not logged,
         mininterval=1.0,
@@ -270,7 +187,7 @@ def fit(
     for step, batch in enumerate(bar, start=record["step"]):
         # dropout draws from here; a resumed run draws the same
         _seed(accelerator.device, seed_for("step", cell.seed_of("dropout"), step))
-        set_rates(optimizer, step, plan.steps, train.warmup)
+        set_rates(optimizer, step, order.steps, train.warmup)
         losses.append(update(wrapped, batch, optimizer, accelerator, train))
         done = step + 1
         if done not in evaluations:
@@ -283,7 +200,7 @@ def fit(
                 f"recipes.{short_name(cell.method)}.{cell.benchmark}.lr_pooling or lr_encoder"
             )
         if accelerator.is_main_process:
-            row = {"step": done, "epoch": done / plan.steps_per_epoch, "loss": mean_loss}
+            row = {"step": done, "epoch": done / order.steps_per_epoch, "loss": mean_loss}
             for name in seen:
                 texts, t2v = look(model, data, name)
                 if logged:
@@ -308,7 +225,7 @@ def fit(
                 _log_row(live, row)
         accelerator.wait_for_everyone()
     if logged:
-        log.info("%s: %d steps in %.1f s", label, plan.steps, time.monotonic() - began)
+        log.info("%s: %d steps in %.1f s", label, order.steps, time.monotonic() - began)
     if not accelerator.is_main_process:
         return folder / FINISHED
     return _finish(cell, folder, curve, cast(dict[str, Any], best), live)
