@@ -12,8 +12,6 @@ from test_train import FRAMES, cell
 from xpool.batches import FrameData
 from xpool.cell import new_model
 from xpool.compiled import Compiled
-from xpool.params import validate
-from xpool.recipes import TrainParams
 from xpool.train import new_optimizer, update
 
 
@@ -65,9 +63,3 @@ def test_steps_equal_those_of_the_towers_as_they_are(tmp_path, monkeypatch):
     for name, value in weights[False].items():
         apart = (weights[True][name] - value).abs() > lr / 10
         assert apart.float().mean() < 0.01, name
-
-
-def test_embeddings_leave_nothing_to_compile():
-    values = cell(reads="frames", compile=True).train.model_dump()
-    with pytest.raises(Exception, match="train.compile: .*must be false where reads is embeddings"):
-        validate(values | {"reads": "embeddings"}, "train", TrainParams)

@@ -18,6 +18,7 @@ def test_fine_tuning_regime_trains_the_whole_encoder(tmp_path):
         baselines=["mean_pool"],
         studies={"own_models": [], "trained_models": []},
         generate__benchmarks=["msvd"],
+        generate__msvd__videos={"train": 12, "val": 4, "test": 6},
         train__reads="frames",
         train__frames=4,
         frames__counts=[4],

@@ -43,17 +43,10 @@ class TrainParams(Section):
     precision: Literal["auto", "fp32", "bf16"]
     """``auto``: bf16 autocast on CUDA, fp32 elsewhere."""
     compile: bool
-    """Whether ``torch.compile`` fuses what the encoder does between its matrix products: the result
-    the same to rounding. Needs a C compiler, and a minute at the start of each run."""
+    """Where frames are read: whether ``torch.compile`` fuses what the encoder does between its
+    matrix products; the same to rounding. Needs a C compiler, and a minute at the start."""
     workers: int = Field(ge=0)
     """Processes that prepare batches of frames; changes the speed, not the result."""
-
-    @field_validator("compile")
-    @classmethod
-    def _something_to_compile(cls, value: bool, info: ValidationInfo) -> bool:
-        if value and info.data.get("reads") == "embeddings":
-            raise ValueError("must be false where reads is embeddings: no encoder runs in training")
-        return value
 
     @field_validator("contrastive_temperature", mode="before")
     @classmethod
