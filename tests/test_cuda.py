@@ -4,8 +4,7 @@ import accelerate
 import pytest
 import torch
 from hypothesis import given, settings
-from hypothesis import strategies as st
-from test_factorised import made
+from test_factorised import SHAPES, made
 
 from baselines.mean_pool import MeanPool
 from xpool import transforms
@@ -27,15 +26,7 @@ def scored(method, text, frames, mask, dtype=torch.float64, device="cpu", **opti
     )
 
 
-@given(
-    seed=st.integers(0, 2**31),
-    n_text=st.integers(1, 70),
-    n_video=st.integers(1, 70),
-    n_frame=st.integers(1, 13),
-    width=st.integers(1, 24),
-    heads=st.integers(1, 5),
-    temperature=st.sampled_from([1e-2, 0.3, 1.0, 7.0, 1e6]),
-)
+@given(**SHAPES)
 @settings(max_examples=60, deadline=None)
 def test_both_forms_equal_the_cpus_direct_form(
     seed, n_text, n_video, n_frame, width, heads, temperature

@@ -19,6 +19,15 @@ from xpool.xpool import XPool
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 # Of a cosine, by rounding, which two layer norms may scale up: the more the fewer the dims.
 ATOL = {torch.float64: 1e-10, torch.float32: 2e-5}
+SHAPES = {
+    "seed": st.integers(0, 2**31),
+    "n_text": st.integers(1, 9),
+    "n_video": st.integers(1, 9),
+    "n_frame": st.integers(1, 13),
+    "width": st.integers(1, 24),
+    "heads": st.integers(1, 5),
+    "temperature": st.sampled_from([1e-2, 0.3, 1.0, 7.0, 1e6]),
+}
 
 
 def made(seed, n_text, n_video, n_frame, dim, heads=1, temperature=1.0, noise=0.3):
@@ -49,15 +58,7 @@ def check(method, text, frames, mask, dtype=torch.float64, atol=None):
     return actual
 
 
-@given(
-    seed=st.integers(0, 2**31),
-    n_text=st.integers(1, 9),
-    n_video=st.integers(1, 9),
-    n_frame=st.integers(1, 13),
-    width=st.integers(1, 24),
-    heads=st.integers(1, 5),
-    temperature=st.sampled_from([1e-2, 0.3, 1.0, 7.0, 1e6]),
-)
+@given(**SHAPES)
 @settings(max_examples=80, deadline=None)
 def test_float64_any_shape_mask_heads_temperature_equals_direct(
     seed, n_text, n_video, n_frame, width, heads, temperature
