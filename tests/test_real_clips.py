@@ -55,7 +55,7 @@ def project(tmp_path_factory):
             path.chmod(0o755 if path.is_dir() else 0o644)
     with zipfile.ZipFile(raw / "msrvtt" / "MSRVTT_data.json.zip") as archive:
         archive.extractall(raw / "msrvtt")
-    made.repro("results")
+    made.repro()
     return made
 
 
