@@ -63,6 +63,12 @@ FINISHED = "finished"
 """The folder, in a run's work folder, of what is published."""
 
 
+def new_accelerator(train: TrainParams) -> accelerate.Accelerator:
+    """Return what runs a training, in the precision that section ``train`` asks for."""
+    bf16 = train.precision == "bf16" or (train.precision == "auto" and torch.cuda.is_available())
+    return accelerate.Accelerator(mixed_precision="bf16" if bf16 else "no")
+
+
 def new_optimizer(model: RetrievalModel, cell: Cell) -> torch.optim.Optimizer:
     """Return the optimiser of a cell's model."""
     return torch.optim.AdamW(
@@ -322,8 +328,7 @@ def main() -> None:
         # batches of cached embeddings are too small to share between cores: more threads only wait
         # for each other (twenty times slower on a busy machine), and their number moves float sums
         torch.set_num_threads(1)
-    bf16 = train.precision == "bf16" or (train.precision == "auto" and torch.cuda.is_available())
-    accelerator = accelerate.Accelerator(mixed_precision="bf16" if bf16 else "no")
+    accelerator = new_accelerator(train)
     frames = read("frames", FramesParams)
     data = open_data(setting(), benchmark, train, frames)
     origin = code() | inputs_of(setting(), benchmark, train.reads)

@@ -13,7 +13,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-import accelerate
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -32,7 +31,7 @@ from xpool.model import RetrievalModel
 from xpool.params import PARAMS_FILE, read, setting, validate
 from xpool.recipes import Recipe, TrainParams, checked, recipe_for, short_name
 from xpool.similarity import similarity
-from xpool.train import fit
+from xpool.train import fit, new_accelerator
 
 T = TypeVar("T")
 FIGURES = ("R@1", "R@5", "R@10", "MdR", "MnR")
@@ -92,7 +91,7 @@ class Lab:
     """
 
     def __init__(self) -> None:
-        self.accelerator = accelerate.Accelerator(mixed_precision=_precision())
+        self.accelerator = new_accelerator(read("train", TrainParams))
         self.folder = Path()
         self.report: Callable[[dict[str, Any]], None] = lambda row: None
         self._data: dict[Any, Data] = {}
@@ -282,9 +281,3 @@ def _least_time_s(work: Callable[[], Any], device: torch.device) -> float:
             torch.cuda.synchronize(device)
         times.append(time.perf_counter() - began)
     return min(times)
-
-
-def _precision() -> str:
-    precision = read("train", TrainParams).precision
-    bf16 = precision == "bf16" or (precision == "auto" and torch.cuda.is_available())
-    return "bf16" if bf16 else "no"
