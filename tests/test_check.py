@@ -3,6 +3,7 @@
 import copy
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -375,14 +376,56 @@ def test_the_papers_hyperparameters_are_those_it_states(settings):
     assert paper["encoder"]["model"] == "openai/clip-vit-base-patch32"
 
 
-def test_main_leaves_the_mark_only_if_all_is_right(written, monkeypatch):
+@pytest.fixture
+def files(written, monkeypatch):
+    """Run the step on the mini setting with changes; return its files' texts, by their keys."""
     monkeypatch.setattr("sys.argv", ["check"])
-    written("mini", {"seeds": []}).rename("params.yaml")
-    with pytest.raises(InputError):
+
+    def files(changes=()):
+        written("mini", changes).replace("params.yaml")
         step.main()
-    assert not step.CHECKED.exists()
-    written("mini").replace("params.yaml")
-    step.main()
-    assert step.CHECKED.read_text() == "params.yaml is valid\n"
+        return {path.stem: path.read_text() for path in paths.params().iterdir()}
+
+    return files
+
+
+def test_main_writes_only_if_all_is_right(files):
+    with pytest.raises(InputError):
+        files({"seeds": []})
+    assert not paths.params().exists()
+    files()
     assert paths.studies("mini", "").is_dir(), "what the page of the studies reads"
     assert read("setting", str) == "mini"
+
+
+def test_every_key_has_its_value_at_every_depth(files):
+    found = files()
+    for key, text in found.items():
+        assert text.endswith("\n")
+        if not key.startswith("ablations.search.spaces."):  # names of params, with dots in them
+            assert json.loads(text) == read(key, Any), key
+    assert {"train", "train.epochs", "recipes.xpool.msvd", "manifest.msvd", "seeds"} <= set(found)
+    assert found["manifest.msvd"] == '{\n  "allowed_missing": 0.0\n}\n'
+    assert json.loads(found["ablations.search.spaces.xpool.pooling.heads.choices"]) == [1, 2, 4]
+
+
+def test_a_changed_value_changes_its_own_file_and_those_of_its_sections(files):
+    before = files()
+    after = files({"recipes.xpool.msvd.lr_pooling": 0.5})
+    changed = {key for key in before if before[key] != after[key]}
+    own = "recipes.xpool.msvd.lr_pooling"
+    assert changed == {"recipes", "recipes.xpool", "recipes.xpool.msvd", own}
+    assert set(after) == set(before)
+
+
+def test_the_order_of_keys_changes_no_file(files, settings):
+    before = files()
+    assert files({"train": dict(reversed(settings["mini"]["train"].items()))}) == before
+
+
+def test_no_file_of_a_removed_key_stays(files):
+    before = files()
+    after = files({"recipes.top_k": ...})
+    gone = set(before) - set(after)
+    assert {"recipes.top_k", "recipes.top_k.msvd.pooling.k"} <= gone
+    assert all(key.startswith("recipes.top_k") for key in gone)

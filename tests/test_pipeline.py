@@ -1,4 +1,4 @@
-"""dvc.yaml against the code: deps cover imports, params cover reads, names mirror each other."""
+"""dvc.yaml against the code: deps cover imports and what is read, names mirror each other."""
 
 import ast
 import itertools
@@ -9,6 +9,7 @@ import pytest
 import yaml
 from projects import Project
 
+from xpool.check import values
 from xpool.sources import OURS, TOP, closure, imported, modules, path_of
 
 STAGES = yaml.safe_load((TOP / "dvc.yaml").read_text())["stages"]
@@ -56,6 +57,11 @@ def test_a_stage_depends_on_what_its_modules_import_and_on_no_other_code(stage):
     assert not [dep for dep in deps if dep.endswith(".py")]
 
 
+def test_the_check_depends_on_all_code():
+    """It loads the members of every set by name, and they import what it does not."""
+    assert deps_of("check") == ["results/sources"]
+
+
 def test_every_list_of_sources_that_a_stage_names_is_written():
     written = {f"results/sources/{name}.txt" for name in modules()}
     for stage in STAGES:
@@ -101,6 +107,23 @@ def test_pictures_and_tables_are_needed_by_no_computation():
             assert not needed & {f"xpool/{name}" for name in shown}, stage
 
 
+def keys_of(stage):
+    """Keys of params.yaml that a stage depends on: through their files, `setting` by its paths."""
+    deps = deps_of(stage)
+    keys = [match[1] for dep in deps if (match := re.fullmatch(r"results/params/(.+)\.json", dep))]
+    spelled = [*deps, *STAGES[stage]["outs"]]
+    return keys + ["setting"] * any("/${setting}/" in path for path in spelled)
+
+
+def test_params_reach_the_stages_through_the_check_alone():
+    """DVC parses params.yaml anew for each stage that has params."""
+    assert STAGES["check"]["params"] == [{"params.yaml": None}], "all of it"
+    for stage in sorted(set(STAGES) - {"check"}):
+        assert "params" not in STAGES[stage]
+        assert "params.yaml" not in deps_of(stage)
+        assert "results/params" not in deps_of(stage), "another stage's key would run it again"
+
+
 def reads_of(module):
     """Keys that a module's files read from params.yaml, as dvc.yaml would spell them."""
     keys = set()
@@ -121,7 +144,7 @@ def reads_of(module):
 
 @pytest.mark.parametrize("stage", [s for s in STAGES if s != "check"])
 def test_params_cover_every_key_that_the_stage_reads(stage):
-    listed = STAGES[stage].get("params", [])
+    listed = keys_of(stage)
     for key in reads_of(modules_of(stage)):
         hit = [p for p in listed if key == p or key.startswith(f"{p}.") or p.startswith(f"{key}.")]
         inert = key == "optuna" or (stage == "generate" and key == "setting")
@@ -131,27 +154,25 @@ def test_params_cover_every_key_that_the_stage_reads(stage):
 
 
 @pytest.mark.parametrize("name", PARAMS)
-def test_every_tracked_param_exists_in_both_settings(name):
-    """DVC stops at a param that is listed and missing."""
+def test_every_key_that_a_stage_depends_on_is_written_in_both_settings(name):
+    """DVC stops at a file that is not there."""
     params = PARAMS[name]
+    written = {key for key, _ in values(params)}
     axes = {
         "benchmark": params["benchmarks"],
         "baseline": params["baselines"],
         "study": params["studies"]["own_models"] + params["studies"]["trained_models"],
     }
-    for stage, spec in STAGES.items():
+    for stage in STAGES:
         if stage == "generate" and name != "mini":
             continue
-        for key in spec.get("params", []):
+        for key in keys_of(stage):
             used = re.findall(r"\$\{item\.(\w+)\}", key)
             for members in itertools.product(*(axes[axis] for axis in used)):
                 spelled = key
                 for axis, member in zip(used, members, strict=True):
                     spelled = spelled.replace(f"${{item.{axis}}}", member)
-                value = params
-                for part in spelled.split("."):
-                    assert part in value, f"{stage}: {spelled} is not in the {name} setting"
-                    value = value[part]
+                assert spelled in written, f"{stage}: {spelled} is not in the {name} setting"
 
 
 def test_baselines_never_import_the_treatment_nor_a_step():
@@ -176,9 +197,8 @@ def test_members_of_a_set_never_import_each_other():
 
 
 def test_only_paths_spells_the_folders_of_artifacts():
-    allowed = {"paths.py", "check.py"}
     for path in (TOP / "xpool").rglob("*.py"):
-        if path.name in allowed:
+        if path.name == "paths.py":
             continue
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Path":

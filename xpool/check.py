@@ -1,12 +1,18 @@
-"""[first stage] Check all of ``params.yaml`` before anything is computed.
+"""[first stage] Check all of ``params.yaml`` before anything is computed, and take it apart.
 
 Each step checks its own section again; here are the rules that span several of them, so that a
 mistake in the last stage's section stops the pipeline in its first second.
+
+Writes ``results/params/``: for each key, sections included, the value under its dotted name. No
+step reads them: they are what DVC sees of ``params.yaml``, so that a stage runs again when a key
+that it reads changes, and no other.
 
 Run: ``python -m xpool.check``
 """
 
 import argparse
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_type_hints
 
@@ -25,9 +31,8 @@ from xpool.params import PARAMS_FILE, Section, load, read, setting, validate
 from xpool.pretrain import PretrainParams
 from xpool.recipes import Recipe, Selection, TrainParams, import_path, recipe_for
 from xpool.storage import OptunaParams
-from xpool.workspace import replacing
+from xpool.workspace import WORK, publish, write_json
 
-CHECKED = Path("results", "params.checked")
 TOP = Path(__file__).resolve().parent.parent
 
 
@@ -239,8 +244,21 @@ def _member(folder: str, name: str, path: Path, key: str) -> None:
         )
 
 
+def values(section: dict[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield each key with its value, dotted from the top, at every depth.
+
+    Example:
+        >>> list(values({"train": {"epochs": 3}}))
+        [('train', {'epochs': 3}), ('train.epochs', 3)]
+    """
+    for name, value in section.items():
+        yield f"{above}{name}", value
+        if isinstance(value, dict):
+            yield from values(value, f"{above}{name}.")
+
+
 def main() -> None:
-    """Check, and leave a mark that the first stages depend on.
+    """Check, and write the values that the other stages depend on.
 
     The folder of the studies is there from now on, as the page of all studies reads it even where
     none is listed.
@@ -248,8 +266,11 @@ def main() -> None:
     argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0]).parse_args()
     check()
     paths.studies(setting(), "").mkdir(parents=True, exist_ok=True)
-    with replacing(CHECKED) as file:
-        file.write("params.yaml is valid\n")
+    folder = WORK / "params"
+    shutil.rmtree(folder, ignore_errors=True)
+    for key, value in values(load()):
+        write_json(folder / f"{key}.json", value)
+    publish(folder, paths.params())
 
 
 if __name__ == "__main__":

@@ -11,6 +11,11 @@ def sources() -> Path:
     return Path("results", "sources")
 
 
+def params() -> Path:
+    """Folder of the values in ``params.yaml``, one JSON file a dotted key."""
+    return Path("results", "params")
+
+
 def raw(setting: str, benchmark: str) -> Path:
     """Folder with the benchmark's files as they are distributed."""
     return Path("data", setting, "raw", benchmark)
