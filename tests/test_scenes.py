@@ -1,5 +1,7 @@
 """Generated worlds that differ in the number of scenes alone."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -119,14 +121,19 @@ def project(tmp_path, monkeypatch):
     write_encoder(paths.encoder("mini"))
 
 
-def run(monkeypatch, count):
-    monkeypatch.setattr("sys.argv", ["scenes", "--scenes", str(count)])
+def run(monkeypatch, *numbers):
+    params_file = Path("params.yaml")
+    whole = yaml.safe_load(params_file.read_text())
+    whole["ablations"]["scene_diversity"]["scenes"] = list(numbers)
+    params_file.write_text(yaml.safe_dump(whole))
+    monkeypatch.setattr("sys.argv", ["scenes"])
     scenes.main()
 
 
 @pytest.mark.usefixtures("project")
 def test_the_step_writes_what_a_frozen_run_reads_and_the_same_again(monkeypatch):
-    run(monkeypatch, 2)
+    run(monkeypatch, 1, 2)
+    assert len(EmbeddingCache(paths.scenes("mini", 1)).texts) == 6 * 5 + 4 * 2
     folder = paths.scenes("mini", 2)
     cache = EmbeddingCache(folder)
     assert len(cache.texts) == len(cache.text) == 6 * 5 + 4 * 2
@@ -135,12 +142,20 @@ def test_the_step_writes_what_a_frozen_run_reads_and_the_same_again(monkeypatch)
     assert mask.all()
     assert torch.isfinite(embeddings).all()
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
-    run(monkeypatch, 2)
+    run(monkeypatch, 2)  # alone, as after another one
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
 @pytest.mark.usefixtures("project")
+def test_without_any_number_the_folder_is_there(monkeypatch):
+    """The study depends on it, also where it has no such part, as in the paper's setting."""
+    run(monkeypatch)
+    assert list(paths.all_scenes("mini").iterdir()) == []
+
+
+@pytest.mark.usefixtures("project")
 def test_more_scenes_than_the_shortest_video_holds_are_refused(monkeypatch):
-    run(monkeypatch, 8)
     with pytest.raises(InputError, match=r"scenes: 9; expected 1 to 8, as the shortest video"):
-        run(monkeypatch, 9)
+        run(monkeypatch, 8, 9)
+    assert not paths.all_scenes("mini").exists(), "nothing is drawn before all are known to fit"
+    run(monkeypatch, 8)

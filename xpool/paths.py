@@ -56,9 +56,14 @@ def shots(setting: str, benchmark: str) -> Path:
     return Path("data", setting, "shots", f"{benchmark}.csv")
 
 
+def all_scenes(setting: str) -> Path:
+    """Folder of cached embeddings of generated videos, a folder for each number of scenes."""
+    return Path("data", setting, "scenes")
+
+
 def scenes(setting: str, scenes: int) -> Path:
     """Folder of cached embeddings of generated videos with so many scenes."""
-    return Path("data", setting, "scenes", str(scenes))
+    return all_scenes(setting) / str(scenes)
 
 
 def training(setting: str, method: str, benchmark: str, seed: int) -> Path:

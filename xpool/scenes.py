@@ -1,13 +1,13 @@
-"""Embeddings of generated videos with a given number of scenes, for ``scene_diversity``.
+"""Embeddings of generated videos with each number of scenes, for ``scene_diversity``.
 
 Worlds that differ in nothing but the scenes a video: as many videos, captions and seconds, the same
 encoder. The videos are drawn (``xpool.world``) and embedded at once, without a file between, since
 of each video only the frames that a run sees are needed. Works in both settings: what a real
 encoder makes of the drawn scenes is a question one may ask.
 
-Reads ``ablations.scene_diversity.world``; writes ``paths.scenes``.
+Reads ``scenes`` and ``world`` of ``ablations.scene_diversity``; writes ``paths.scenes``.
 
-Run: ``python -m xpool.scenes --scenes 4``
+Run: ``python -m xpool.scenes``
 """
 
 import argparse
@@ -119,30 +119,32 @@ def draw(
 
 
 def main() -> None:
-    """Draw and embed the videos with the number of scenes that is asked for."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--scenes", required=True, type=int)
-    scenes = parser.parse_args().scenes
+    """Draw and embed the videos with each number of scenes that is listed."""
+    argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0]).parse_args()
     params = read("ablations.scene_diversity.world", WorldParams)
-    if not 1 <= scenes <= params.most_scenes():
-        raise InputError(
-            f"params.yaml: ablations.scene_diversity.scenes: {scenes}; expected 1 to "
-            f"{params.most_scenes()}, as the shortest video of its world has "
-            f"{round(params.duration_s[0] * params.rate_fps)} frames and a scene needs "
-            f"{LEAST_FRAMES_PER_SCENE}"
-        )
-    frames = read("frames", FramesParams)
-    texts, shown = texts_of(params, scenes)
-    videos = draw(params, shown, read("train", TrainParams).frames, frames)
+    numbers = read("ablations.scene_diversity.scenes", list[int])
+    for scenes in numbers:
+        if not 1 <= scenes <= params.most_scenes():
+            raise InputError(
+                f"params.yaml: ablations.scene_diversity.scenes: {scenes}; expected 1 to "
+                f"{params.most_scenes()}, as the shortest video of its world has "
+                f"{round(params.duration_s[0] * params.rate_fps)} frames and a scene needs "
+                f"{LEAST_FRAMES_PER_SCENE}"
+            )
+    frames, count = read("frames", FramesParams), read("train", TrainParams).frames
+    batch_size = read("embeddings", EmbeddingsParams).batch_size
     encoder = open_encoder(paths.encoder(setting())).to(best_device()).eval()
-    embed(
-        encoder,
-        texts,
-        tqdm(videos, f"{scenes} scenes", total=len(shown)),
-        read("embeddings", EmbeddingsParams).batch_size,
-        frames.antialias,
-        paths.scenes(setting(), scenes),
-    )
+    paths.all_scenes(setting()).mkdir(parents=True, exist_ok=True)  # also where none is listed
+    for scenes in numbers:
+        texts, shown = texts_of(params, scenes)
+        embed(
+            encoder,
+            texts,
+            tqdm(draw(params, shown, count, frames), f"{scenes} scenes", total=len(shown)),
+            batch_size,
+            frames.antialias,
+            paths.scenes(setting(), scenes),
+        )
 
 
 if __name__ == "__main__":
