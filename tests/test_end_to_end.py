@@ -105,9 +105,9 @@ def test_the_dashboard_shows_the_studies_of_the_pipeline(project, tmp_path):
         assert_study_shows_plots(driver, running.url, "frame_count-msrvtt-methods-")
 
 
-def stages_to_run(project):
-    """Names of the stages that `dvc repro` would run, once `sources` has seen the code."""
-    project.repro("sources")
+def stages_to_run(project, first):
+    """Names of the stages that `dvc repro` would run, once the first one has seen the change."""
+    project.repro(first)
     return set(re.findall(r"^Running stage '([^']+)'", project.repro("--dry"), re.M))
 
 
@@ -144,11 +144,33 @@ def test_a_change_of_code_runs_just_what_uses_it(project, file, changed, kept):
     path = project.folder / file
     before = with_comment(path)
     try:
-        stages = stages_to_run(project)
+        stages = stages_to_run(project, "sources")
     finally:
         path.write_text(before)
     assert set(changed) <= stages, stages
     assert not [s for s in stages if s.startswith(tuple(kept))], stages
+
+
+@pytest.mark.parametrize(
+    ("changes", "changed", "kept"),
+    [
+        (
+            {"recipes__mean_pool__msvd": {"lr_encoder": 0.5, "lr_pooling": 0.0, "pooling": {}}},
+            {"train_baselines@mean_pool-msvd", "evaluate_baselines@mean_pool"},
+            ("train_baselines@mean_pool-msrvtt", "train_xpool", "evaluate_xpool", "frames"),
+        ),
+        ({"optuna__retries": 7}, set(), ("",)),
+    ],
+)
+def test_a_change_of_params_runs_just_what_reads_it(project, changes, changed, kept):
+    before = (project.folder / "params.yaml").read_text()
+    project.change(**changes)
+    try:
+        stages = stages_to_run(project, "check")
+    finally:
+        (project.folder / "params.yaml").write_text(before)
+    assert changed <= stages, stages
+    assert not [s for s in stages if s.startswith(kept)], stages
 
 
 def test_two_runs_give_identical_metrics(project, tmp_path):

@@ -61,7 +61,7 @@ def test_killed_in_frames_and_in_training_ends_the_same(tmp_path):
     before = metrics.read_bytes()
     metrics.unlink()
     cells = ("train_xpool@msrvtt", "train_baselines@mean_pool-msrvtt")
-    evaluations = ("evaluate_xpool@msrvtt", "evaluate_baselines@mean_pool-msrvtt")
+    evaluations = ("evaluate_xpool", "evaluate_baselines@mean_pool")
     # the same again, uninterrupted; finished runs would not be trained again
     shutil.rmtree(work / "train")
     again = killed.repro(

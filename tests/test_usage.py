@@ -19,8 +19,6 @@ def test_the_docstring_names_the_command_and_all_its_flags(path):
     doc = ast.get_docstring(ast.parse(text))
     assert f"python -m xpool.{path.stem}" in doc or f"make {path.stem}" in doc
     flags = re.findall(r'add_argument\(\s*"(--[\w-]+)"', text)
-    if "cells_of_flags" in text:
-        flags += ["--method", "--benchmark"]
     for flag in flags:
         assert flag in doc or flag.strip("-").upper() in doc, flag
 

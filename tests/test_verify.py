@@ -37,9 +37,8 @@ def made(tmp_path_factory):
         patch.chdir(folder)
         worlds.write_project()
         for method in ("xpool.xpool", "baselines.mean_pool"):
-            flags = ("--method", method, "--benchmark", "msvd")
-            call(patch, train, *flags)
-            call(patch, evaluate, *flags)
+            call(patch, train, "--method", method, "--benchmark", "msvd")
+            call(patch, evaluate, "--method", method)
         call(patch, ranks)
     return folder
 

@@ -1,6 +1,5 @@
 """One cell of the comparison (method × benchmark × seed): what rules it, and its model."""
 
-import argparse
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -45,13 +44,9 @@ class Cell:
         return self.seeds.get(purpose, self.seed)
 
 
-def cells_of_flags(doc: str | None) -> list[Cell]:
-    """Read the cells that the command line names, one a seed; ``doc`` is the step's docstring."""
-    parser = argparse.ArgumentParser(description=(doc or "").splitlines()[0])
-    parser.add_argument("--method", required=True, help="import path, e.g. baselines.mean_pool")
-    parser.add_argument("--benchmark", required=True)
-    flags = parser.parse_args()
-    return [read_cell(flags.method, flags.benchmark, seed) for seed in read("seeds", list[int])]
+def cells_of(method: str, benchmark: str) -> list[Cell]:
+    """Read what ``params.yaml`` says of a method's cells on a benchmark, one a seed."""
+    return [read_cell(method, benchmark, seed) for seed in read("seeds", list[int])]
 
 
 def read_cell(method: str, benchmark: str, seed: int) -> Cell:

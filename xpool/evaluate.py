@@ -1,13 +1,14 @@
-"""[step 5] Score a benchmark's test split: checkpoints to ``results/<setting>/similarity/...``.
+"""[step 5] Score the test splits: a method's checkpoints to ``results/<setting>/similarity/...``.
 
-Writes for each seed ``similarity.npy``, the ``(text, video)`` float32 matrix, the names of its rows
-and columns, ``texts.parquet`` (caption_id, video_id) and ``videos.parquet`` (video_id), and
-``provenance.json``. All seeds in one process, as starting it takes longer than scoring a small
-benchmark.
+Writes for each benchmark and seed ``similarity.npy``, the ``(text, video)`` float32 matrix, the
+names of its rows and columns, ``texts.parquet`` (caption_id, video_id) and ``videos.parquet``
+(video_id), and ``provenance.json``. All in one process, as starting it takes longer than scoring a
+small benchmark.
 
-Run: ``python -m xpool.evaluate --method xpool.xpool --benchmark msrvtt``
+Run: ``python -m xpool.evaluate --method xpool.xpool``
 """
 
+import argparse
 import logging
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 
 from xpool import paths
 from xpool.batches import Data, open_data
-from xpool.cell import Cell, cells_of_flags, coordinates, new_model
+from xpool.cell import Cell, cells_of, coordinates, new_model
 from xpool.checkpoints import load_weights
 from xpool.command import run
 from xpool.device import best_device
@@ -66,11 +67,16 @@ def checkpoint_of(cell: Cell) -> Path:
 
 
 def main() -> None:
-    """Score all runs of the method and the benchmark that the flags name."""
-    cells, device = cells_of_flags(__doc__), best_device()
-    data = open_data(setting(), cells[0].benchmark, cells[0].train, read("frames", FramesParams))
-    for cell in cells:
-        _write(cell, *score(cell, data, device), device)
+    """Score all runs of the method that the flag names."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--method", required=True, help="import path, e.g. baselines.mean_pool")
+    method, device = parser.parse_args().method, best_device()
+    frames = read("frames", FramesParams)
+    for benchmark in read("benchmarks", list[str]):
+        cells = cells_of(method, benchmark)
+        data = open_data(setting(), benchmark, cells[0].train, frames)
+        for cell in cells:
+            _write(cell, *score(cell, data, device), device)
 
 
 def _write(

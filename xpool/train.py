@@ -12,6 +12,7 @@ Run: ``python -m xpool.train --method xpool.xpool --benchmark msrvtt``; on sever
 ``accelerate launch -m xpool.train ...`` gives the same loss over the global batch.
 """
 
+import argparse
 import json
 import logging
 import shutil
@@ -31,7 +32,7 @@ from tqdm import tqdm
 
 from xpool import looks, paths, selection
 from xpool.batches import Batch, Data, open_data, rows_of
-from xpool.cell import Cell, cells_of_flags, coordinates, new_model
+from xpool.cell import Cell, cells_of, coordinates, new_model
 from xpool.checkpoints import RunState, save_weights
 from xpool.command import InputError, run
 from xpool.frame_cache import FramesParams
@@ -321,9 +322,13 @@ def _started(folder: Path) -> str:
 
 
 def main() -> None:
-    """Train the cells that the flags name."""
-    cells = cells_of_flags(__doc__)
-    train, benchmark = cells[0].train, cells[0].benchmark
+    """Train all cells of the method and the benchmark that the flags name."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--method", required=True, help="import path, e.g. baselines.mean_pool")
+    parser.add_argument("--benchmark", required=True)
+    flags = parser.parse_args()
+    cells, benchmark = cells_of(flags.method, flags.benchmark), flags.benchmark
+    train = cells[0].train
     if train.reads == "embeddings":
         # batches of cached embeddings are too small to share between cores: more threads only wait
         # for each other (twenty times slower on a busy machine), and their number moves float sums
