@@ -716,6 +716,8 @@ def test_weights_step_fetches_a_model_by_name_from_the_hub(hub, model_folder, tm
     description = json.loads((folder / "encoder.json").read_text())
     assert (description["model"], description["dim"]) == ("someone/tiny", WIDTH)
     assert set(description["sha256"]) >= {"model.safetensors", "config.json", "tokenizer.json"}
+    files = {path.name for path in folder.iterdir()}
+    assert set(description["sha256"]) == files - {"encoder.json"}, "the stages depend on it alone"
     assert not [line for line in hub.requests if not line.startswith(("GET", "HEAD"))]
     assert not [line for line in hub.requests if "discussions" in line or "convert" in line]
 

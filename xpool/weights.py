@@ -24,8 +24,11 @@ from xpool.workspace import WORK, publish, write_json
 
 
 def describe(encoder: Encoder, params: EncoderParams, folder: Path) -> dict[str, Any]:
-    """Return what identifies an encoder: where it came from, its shape, its files' digests."""
-    files = sorted(p for p in folder.rglob("*") if p.suffix in {".safetensors", ".json", ".txt"})
+    """Return what identifies an encoder: where it came from, its shape, its files' digests.
+
+    The stages that open the folder depend on this alone, so that no file may be left out.
+    """
+    files = sorted(p for p in folder.rglob("*") if p.is_file())
     return {
         "library": params.library,
         "model": params.model,
