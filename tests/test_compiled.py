@@ -1,7 +1,5 @@
 """Fine-tuning with compiled towers: the same loss and gradients, one shape for the compiler."""
 
-from functools import partial
-
 import accelerate
 import numpy as np
 import pytest
@@ -22,8 +20,8 @@ def test_fewer_rows_are_filled_up_and_dropped(monkeypatch):
         seen.append(len(rows))
         return 2 * rows
 
-    monkeypatch.setattr(torch, "compile", lambda tower, dynamic: tower)
-    compiled = Compiled(tower)
+    monkeypatch.setattr(torch, "compile", lambda tower, dynamic, mode: tower)
+    compiled = Compiled(tower, graphs=True)
     for count in (5, 3, 5, 1):
         rows = torch.randn(count, 4, requires_grad=True)
         found = compiled(rows)
@@ -36,7 +34,12 @@ def test_fewer_rows_are_filled_up_and_dropped(monkeypatch):
 @pytest.mark.slow
 def test_steps_equal_those_of_the_towers_as_they_are(tmp_path, monkeypatch):
     """All but the code of the kernels, which takes a minute to make on a CPU."""
-    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
+    real = torch.compile
+    monkeypatch.setattr(
+        torch,
+        "compile",
+        lambda tower, dynamic, mode: real(tower, dynamic=dynamic, backend="aot_eager"),
+    )
     monkeypatch.chdir(tmp_path)
     worlds.write_pixels("mini", "msvd", videos=(4, 1, 1), captions=3)
     batches = [np.arange(8), np.arange(7, 12)]

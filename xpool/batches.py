@@ -151,7 +151,7 @@ class FrameData:
 
     def towers(self) -> Towers:  # noqa: D102
         encoder = copy.deepcopy(self._encoder)  # a run moves it; the next starts anew
-        return EncoderTowers(encoder, self._frames_params.antialias, self._train.compile)
+        return EncoderTowers(encoder, self._frames_params.antialias, self._train)
 
     def text_transformer(self) -> TextTransformer:  # noqa: D102
         return self._encoder.text_transformer()
@@ -212,15 +212,16 @@ Tower = Callable[[Tensor], Tensor]
 class EncoderTowers(Towers):
     """The encoder itself, all of it trained, behind the augmentation."""
 
-    def __init__(self, encoder: Encoder, antialias: bool, compiled: bool) -> None:
+    def __init__(self, encoder: Encoder, antialias: bool, train: TrainParams) -> None:
         super().__init__()
         self.encoder = encoder
         self.dim = encoder.dim
         self._antialias = antialias
         self._text: Tower = encoder.encode_text
         self._frames: Tower = self._embedded
-        if compiled:
-            self._text, self._frames = Compiled(self._text), Compiled(self._frames)
+        if train.compile:
+            once = train.micro_batch is None  # else a step calls a tower for each part
+            self._text, self._frames = Compiled(self._text, once), Compiled(self._frames, once)
 
     @property
     def logit_scale(self) -> nn.Parameter:  # type: ignore[override]
