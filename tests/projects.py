@@ -188,7 +188,7 @@ SMALL = {
             "order": [0, 1],
             "dropout": [0, 1],
             "frame_sampling": ["uniform", "rand"],
-            "decoder": ["decord", "pyav"],
+            "decoder": ["pyav", "decord"],
             "batch_size": [16, 32],
             "threads": [1, 2],
         },

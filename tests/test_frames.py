@@ -134,7 +134,7 @@ def test_unreadable_videos_are_listed_with_reasons(packed):
         {
             "video_id": "text",
             "path": "text.mp4",
-            "reason": "it does not open as a video: Error reading the file...",
+            "reason": "it does not open as a video: Invalid data found when processing input",
         },
         {"video_id": "gone", "path": "gone.mp4", "reason": "there is no such file"},
     ]

@@ -132,7 +132,7 @@ def test_a_training_leaves_what_it_was_made_with(monkeypatch):
     names = ("checkpoint.safetensors", "curve.csv", "run.json", "looks.csv", "hits.parquet")
     assert found["files"] == {name: digest(paths.training(*PLACE) / name) for name in names}
     assert found["versions"]["torch"] == version("torch")
-    assert {"python", "numpy", "open_clip_torch", "transformers", "accelerate", "decord"} < set(
+    assert {"python", "numpy", "open_clip_torch", "transformers", "accelerate", "av"} < set(
         found["versions"]
     )
     assert found["threads"] == torch.get_num_threads() == 1

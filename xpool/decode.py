@@ -1,19 +1,24 @@
-"""Read chosen frames of one video file: the only place that knows decord.
+"""Read chosen frames of one video file.
 
 Frames are numbered in the order in which the file's frames decode, whatever their time stamps: on a
 variable frame rate equal steps in number are not equal steps in time, as in the official code.
 """
 
-import re
 import signal
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from xpool.command import die_with_parent
+
+ChooseIndices = Callable[[int], Sequence[int] | NDArray[np.int64]]
+"""From a video's length in frames to the wanted indices, increasing."""
+Decoded = tuple[NDArray[np.uint8], NDArray[np.int64], int]
+"""``(frame, h, w, 3)`` RGB, the indices of these frames, and the video's length in frames."""
 
 
 class DecodeError(Exception):
@@ -22,61 +27,87 @@ class DecodeError(Exception):
 
 def decode(
     path: Path,
-    choose_indices: Callable[[int], Sequence[int] | NDArray[np.int64]],
+    choose_indices: ChooseIndices,
     short_side_px: int,
     antialias: bool,
-) -> tuple[NDArray[np.uint8], NDArray[np.int64], int]:
+    colours: Literal["ITU709"] | None = None,
+) -> Decoded:
     """Decode a video from start to end, keep some frames and resize them.
 
-    Nothing is sought or skipped. On h264 in AVI decord 0.6.0 gives wrong frames from ``get_batch``,
-    ``seek_accurate`` and ``skip_frames`` beyond the first group of pictures (dmlc/decord#195, #252;
-    all of a dozen MSVD videos that were tried), while reading one frame after the other agrees with
-    FFmpeg to the bit. Sampled frames span the video, so a seek would save little. Reading on to the
-    end also finds a file that was cut short.
+    Nothing is sought: sampled frames span the video, and in h264 a seek decodes from the key frame
+    before. Only kept frames are converted to RGB, which would take as long as decoding them all.
+    Reading on to the end also finds an MP4 that was cut short.
 
     Args:
         path: the video file.
-        choose_indices: from the video's length in frames to the wanted indices, increasing.
+        choose_indices: from the video's length to the wanted indices.
         short_side_px: height or width of the result, whichever is less; the aspect is kept.
         antialias: see :func:`resized`.
-
-    Returns:
-        ``(frame, h, w, 3)`` RGB, the indices of these frames, and the video's length in frames.
+        colours: what the file's colours are taken for; None: what it says, and BT.601 if nothing.
 
     Raises:
         DecodeError: the file is absent, empty, no video, or one of its frames does not decode.
             Damage that FFmpeg conceals is not noticed.
     """
-    import decord
+    check_file(path)
+    expected = _frames_promised(path)
+    while True:
+        indices = np.asarray(choose_indices(expected), np.int64)
+        kept, video_frames = _read(path, set(indices.tolist()), expected, colours)
+        if video_frames == expected:
+            return np.stack([resized(f, short_side_px, antialias) for f in kept]), indices, expected
+        expected = video_frames  # no more and no fewer decode, and they decode the same again
 
+
+def check_file(path: Path) -> None:
+    """Check that there is something to decode.
+
+    Raises:
+        DecodeError: the file is absent or empty.
+    """
     if not path.is_file():
         raise DecodeError("there is no such file")
     if path.stat().st_size == 0:
         raise DecodeError("the file is empty")
+
+
+def _frames_promised(path: Path) -> int:
+    """Return how many frames the file says it has, or how many packets; it may be wrong."""
+    import av
+
     try:
-        reader = decord.VideoReader(str(path), ctx=decord.cpu(0), num_threads=1)
-        video_frames = len(reader)
-    except (decord.DECORDError, RuntimeError) as error:
-        raise DecodeError(f"it does not open as a video: {_reason(error, path)}") from error
-    if video_frames < 1:
+        with av.open(str(path)) as container:
+            if not container.streams.video:
+                raise DecodeError("it does not open as a video: it holds no video stream")
+            stream = container.streams.video[0]
+            promised: int = stream.frames
+            return promised or sum(packet.size > 0 for packet in container.demux(stream))
+    except av.error.FFmpegError as error:
+        raise DecodeError(f"it does not open as a video: {error.strerror}") from error
+
+
+def _read(
+    path: Path, wanted: set[int], expected: int, colours: Literal["ITU709"] | None
+) -> tuple[list[NDArray[np.uint8]], int]:
+    """Return the wanted frames as ``(h, w, 3)`` RGB, and how many frames the video has."""
+    import av
+
+    kept, read = [], 0
+    try:
+        with av.open(str(path)) as container:
+            stream = container.streams.video[0]
+            stream.thread_count = 1  # every core decodes a video of its own
+            for frame in container.decode(stream):
+                if read in wanted:
+                    rgb = frame.reformat(format="rgb24", src_colorspace=colours)
+                    kept.append(rgb.to_ndarray())
+                read += 1
+    except av.error.FFmpegError as error:
+        reason = f"frame {read} of {expected} does not decode: {error.strerror}"
+        raise DecodeError(reason) from error
+    if not read:
         raise DecodeError("it holds no frame")
-    indices = np.asarray(choose_indices(video_frames), np.int64)
-    wanted = set(indices.tolist())
-    kept = []
-    for index in range(video_frames):
-        try:
-            frame = reader.next()
-        except StopIteration:  # the container may promise more frames than decode
-            break
-        except (decord.DECORDError, RuntimeError) as error:
-            raise DecodeError(
-                f"frame {index} of {video_frames} does not decode: {_reason(error, path)}"
-            ) from error
-        if index in wanted:
-            kept.append(resized(_rgb(frame.asnumpy()), short_side_px, antialias))
-    if len(kept) < len(indices):
-        raise DecodeError(f"frame {indices[len(kept)]} of {video_frames} does not decode")
-    return np.stack(kept), indices, video_frames
+    return kept, read
 
 
 def resized(frame: NDArray[np.uint8], short_side_px: int, antialias: bool) -> NDArray[np.uint8]:
@@ -128,26 +159,7 @@ def interpolated(values: NDArray[np.float32], length: int, axis: int) -> NDArray
 
 
 def prepare_worker() -> None:
-    """Make this process a worker that decodes: quiet, and dead when its parent is dead."""
+    """Make this process a worker that decodes: dead when its parent is dead."""
     die_with_parent()
-    # A handler in Python never runs while decord hangs in C: only the default action ends it.
+    # A handler in Python never runs while a decoder hangs in C: only the default action ends it.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    import decord
-
-    decord.logging.set_level(decord.logging.QUIET)
-
-
-def _rgb(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Cut off what pads decord's rows: at widths like 48 and 72 it is taken for more channels.
-
-    See dmlc/decord#93 and #336.
-    """
-    height, width = frame.shape[:2]
-    return np.ascontiguousarray(frame.reshape(height, -1)[:, : 3 * width]).reshape(height, width, 3)
-
-
-def _reason(error: Exception, path: Path) -> str:
-    """First line of decord's message, without clock times, source code and our file's path."""
-    line = str(error).splitlines()[0]
-    line = re.sub(r"\[\d\d:\d\d:\d\d\] \S+:\d+: |Check failed: .* vs\. \S+\) ", "", line)
-    return line.replace(str(path), "the file").strip()

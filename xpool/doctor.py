@@ -42,12 +42,11 @@ def _device() -> str:
 
 def _codecs() -> str:
     import av
-    import decord
 
     missing = [name for name in ("libx264", "mpeg4") if name not in av.codecs_available]
     if missing:
         raise RuntimeError(f"PyAV was built without {', '.join(missing)}")
-    return f"decord {decord.__version__} reads, PyAV {av.__version__} writes h264 and mpeg4"
+    return f"PyAV {av.__version__} reads and writes h264 and mpeg4"
 
 
 def _disk() -> str:

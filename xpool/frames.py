@@ -29,14 +29,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
 from xpool import paths
 from xpool.command import InputError, run
-from xpool.decode import DecodeError, decode, prepare_worker
+from xpool.decode import Decoded, DecodeError, decode, prepare_worker
 from xpool.frame_cache import INDEX, FrameCache, FramesParams, shard_name
 from xpool.params import read, setting
 from xpool.sampling import cached_indices
@@ -45,13 +43,12 @@ from xpool.workspace import fingerprint, publish, replacing, work_folder, write_
 SHARD_BYTES = 1 << 30
 """A file that has reached this size takes no further video."""
 TASKS_PER_WORKER = 500
-"""Videos that one process reads before it is replaced: decord leaks memory (dmlc/decord#208)."""
+"""Videos that one process reads before it is replaced: decord leaks memory (dmlc/decord#208), and a
+decoder is where one may."""
 _log = logging.getLogger(__name__)
 
 Video = tuple[str, str]
 """Its id, and its path relative to the benchmark's raw folder."""
-Decoded = tuple[NDArray[np.uint8], NDArray[np.int64], int]
-"""As :func:`xpool.decode.decode` returns it."""
 
 
 def read_videos(manifest: Path) -> list[Video]:

@@ -21,7 +21,7 @@ from xpool.looks import FILES
 from xpool.params import PARAMS_FILE
 from xpool.sources import TOP
 
-PACKAGES = ("torch", "numpy", "open_clip_torch", "transformers", "accelerate", "decord")
+PACKAGES = ("torch", "numpy", "open_clip_torch", "transformers", "accelerate", "av")
 CPU_NAMES = Path("/proc/cpuinfo")
 TRAINED = ("checkpoint.safetensors", "curve.csv", "run.json", *FILES)
 """Files of a training whose digests are recorded."""

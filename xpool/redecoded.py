@@ -1,8 +1,8 @@
 """Embeddings of a benchmark's videos as another decoder reads them, for the study ``variance``.
 
-``pyav`` is a newer FFmpeg than decord's, by the same rules; ``pyav_bt709`` takes the colours for
+``decord`` has an older FFmpeg than PyAV's, by the same rules; ``pyav_bt709`` takes the colours for
 those of BT.709, as software for HD video may, where FFmpeg takes what is not labelled for BT.601.
-``decord``, the decoder of the pipeline, goes the same way here, so that nothing but the pixels
+``pyav``, the decoder of the pipeline, goes the same way here, so that nothing but the pixels
 differs: of each video only the frames that a run sees are embedded, and other batches round
 otherwise. No video of the test split is read.
 
@@ -19,24 +19,25 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from xpool import decode, decode_pyav, paths
+from xpool import decode, decode_decord, paths
+from xpool.decode import Decoded
 from xpool.device import best_device
 from xpool.embeddings import EmbeddingsParams, embed_frames
 from xpool.encoder import open_encoder
 from xpool.frame_cache import FrameCache, FramesParams
-from xpool.frames import Decoded, available_cores, pack, read_videos
+from xpool.frames import available_cores, pack, read_videos
 from xpool.params import read, setting
 from xpool.recipes import TrainParams
 
-Decoder = Literal["decord", "pyav", "pyav_bt709"]
+Decoder = Literal["pyav", "decord", "pyav_bt709"]
 COPIED = ("text_transformer.safetensors", "summary.json")
 """What the cached embeddings hold beside texts and frames."""
 
 
 JOBS: dict[Decoder, Callable[..., Decoded]] = {
-    "decord": decode.decode,
-    "pyav": decode_pyav.decode,
-    "pyav_bt709": partial(decode_pyav.decode, colours="ITU709"),
+    "pyav": decode.decode,
+    "decord": decode_decord.decode,
+    "pyav_bt709": partial(decode.decode, colours="ITU709"),
 }
 
 
