@@ -35,7 +35,7 @@ MADE = GenerateParams.model_validate(
         "sizes": [[320, 240]],
     }
 )
-TIMES = 2  # that each is read: drawing a video takes longer than reading it
+TIMES = 6  # that each is read: drawing a video takes longer than reading it
 FRAMES = FramesParams(
     counts=[12],
     rules=["uniform"],

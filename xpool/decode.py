@@ -91,16 +91,19 @@ def _read(
 ) -> tuple[list[NDArray[np.uint8]], int]:
     """Return the wanted frames as ``(h, w, 3)`` RGB, and how many frames the video has."""
     import av
+    from av.video.reformatter import Colorspace, VideoReformatter
 
-    kept, read = [], 0
+    kept: list[NDArray[np.uint8]] = []
+    read, space = 0, Colorspace[colours] if colours else None
+    convert = VideoReformatter().reformat  # one for all frames: its tables take longer than a frame
     try:
         with av.open(str(path)) as container:
             stream = container.streams.video[0]
             stream.thread_count = 1  # every core decodes a video of its own
             for frame in container.decode(stream):
                 if read in wanted:
-                    rgb = frame.reformat(format="rgb24", src_colorspace=colours)
-                    kept.append(rgb.to_ndarray())
+                    rgb = convert(frame, format="rgb24", src_colorspace=space)
+                    kept.append(np.asarray(rgb.to_ndarray(), np.uint8))
                 read += 1
     except av.error.FFmpegError as error:
         reason = f"frame {read} of {expected} does not decode: {error.strerror}"
