@@ -238,3 +238,15 @@ def test_length_is_what_decodes_not_what_the_file_promises(tmp_path, promised):
     )
     assert asked == [promised, 60]
     assert (numbers(pixels), indices.tolist(), video_frames) == ([0, 30, 59], [0, 30, 59], 60)
+
+
+@pytest.mark.parametrize("promised", [0, 3])
+def test_video_without_any_frame_is_refused(tmp_path, monkeypatch, promised):
+    """Whatever the file says, and before indices are chosen of no frames."""
+    (tmp_path / "v.mp4").write_text("what it holds is made up below")
+    monkeypatch.setattr(f"{decode.__module__}._frames_promised", lambda path: promised)
+    monkeypatch.setattr(f"{decode.__module__}._read", lambda *_: ([], 0))
+    asked = []
+    with pytest.raises(DecodeError, match=r"^it holds no frame$"):
+        decode(tmp_path / "v.mp4", lambda n: asked.append(n) or [0], 64, True)
+    assert asked == [promised] * (promised > 0)

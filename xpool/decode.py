@@ -7,7 +7,7 @@ variable frame rate equal steps in number are not equal steps in time, as in the
 import signal
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,8 +35,8 @@ def decode(
     """Decode a video from start to end, keep some frames and resize them.
 
     Nothing is sought: sampled frames span the video, and in h264 a seek decodes from the key frame
-    before. Only kept frames are converted to RGB, which would take as long as decoding them all.
-    Reading on to the end also finds an MP4 that was cut short.
+    before. Only kept frames are converted to RGB: all of them would take nearly as long as decoding
+    them. Reading on to the end also finds an MP4 that was cut short.
 
     Args:
         path: the video file.
@@ -49,14 +49,24 @@ def decode(
         DecodeError: the file is absent, empty, no video, or one of its frames does not decode.
             Damage that FFmpeg conceals is not noticed.
     """
+    from av.video.reformatter import Colorspace, VideoReformatter
+
     check_file(path)
+    space = Colorspace[colours] if colours else None
+    convert = VideoReformatter().reformat  # one for all frames: its tables take longer than a frame
+
+    def pixels(frame: Any) -> NDArray[np.uint8]:
+        rgb = convert(frame, format="rgb24", src_colorspace=space).to_ndarray()
+        return resized(np.asarray(rgb, np.uint8), short_side_px, antialias)
+
     expected = _frames_promised(path)
-    while True:
+    while expected:
         indices = np.asarray(choose_indices(expected), np.int64)
-        kept, video_frames = _read(path, set(indices.tolist()), expected, colours)
+        kept, video_frames = _read(path, set(indices.tolist()), expected, pixels)
         if video_frames == expected:
-            return np.stack([resized(f, short_side_px, antialias) for f in kept]), indices, expected
+            return np.stack(kept), indices, video_frames
         expected = video_frames  # no more and no fewer decode, and they decode the same again
+    raise DecodeError("it holds no frame")
 
 
 def check_file(path: Path) -> None:
@@ -87,29 +97,23 @@ def _frames_promised(path: Path) -> int:
 
 
 def _read(
-    path: Path, wanted: set[int], expected: int, colours: Literal["ITU709"] | None
+    path: Path, wanted: set[int], expected: int, pixels: Callable[[Any], NDArray[np.uint8]]
 ) -> tuple[list[NDArray[np.uint8]], int]:
-    """Return the wanted frames as ``(h, w, 3)`` RGB, and how many frames the video has."""
+    """Return the pixels of the wanted frames, and how many frames the video has."""
     import av
-    from av.video.reformatter import Colorspace, VideoReformatter
 
-    kept: list[NDArray[np.uint8]] = []
-    read, space = 0, Colorspace[colours] if colours else None
-    convert = VideoReformatter().reformat  # one for all frames: its tables take longer than a frame
+    kept, read = [], 0
     try:
         with av.open(str(path)) as container:
             stream = container.streams.video[0]
             stream.thread_count = 1  # every core decodes a video of its own
             for frame in container.decode(stream):
                 if read in wanted:
-                    rgb = convert(frame, format="rgb24", src_colorspace=space)
-                    kept.append(np.asarray(rgb.to_ndarray(), np.uint8))
+                    kept.append(pixels(frame))
                 read += 1
     except av.error.FFmpegError as error:
         reason = f"frame {read} of {expected} does not decode: {error.strerror}"
         raise DecodeError(reason) from error
-    if not read:
-        raise DecodeError("it holds no frame")
     return kept, read
 
 
