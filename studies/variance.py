@@ -158,9 +158,11 @@ def _space(source: str, levels: list[Any]) -> BaseDistribution:
 
 def _of_decoding(benchmark: str) -> tuple[Any, ...]:
     """Return what decides the embeddings of another decoder, beside the cached ones."""
+    here = setting()
+    videos = [paths.manifest(here, benchmark), paths.video_digests(here, benchmark)]
     return (
         read("embeddings", EmbeddingsParams).model_dump(),
-        content([paths.encoder(setting()), paths.manifest(setting(), benchmark)]),
+        content([paths.encoder(here), *videos]),
     )
 
 

@@ -1,9 +1,9 @@
 """The check of all of params.yaml: both settings pass, and each mistake is one line that helps."""
 
 import copy
+import hashlib
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
@@ -13,6 +13,7 @@ from xpool import paths
 from xpool.check import check
 from xpool.command import InputError
 from xpool.params import read
+from xpool.sources import TOP
 
 
 @pytest.fixture(scope="module")
@@ -398,23 +399,22 @@ def test_main_writes_only_if_all_is_right(files):
     assert read("setting", str) == "mini"
 
 
-def test_every_key_has_its_value_at_every_depth(files):
+def test_every_section_has_its_values_at_every_depth(files):
     found = files()
     for key, text in found.items():
         assert text.endswith("\n")
         if not key.startswith("ablations.search.spaces."):  # names of params, with dots in them
-            assert json.loads(text) == read(key, Any), key
-    assert {"train", "train.epochs", "recipes.xpool.msvd", "manifest.msvd", "seeds"} <= set(found)
+            assert json.loads(text) == read(key, dict), key
+    assert {"train", "recipes.xpool.msvd", "recipes.xpool.msvd.pooling", "manifest"} <= set(found)
+    assert not {"seeds", "train.epochs"} & set(found), "values are read through their section"
     assert found["manifest.msvd"] == '{\n  "allowed_missing": 0.0\n}\n'
-    assert json.loads(found["ablations.search.spaces.xpool.pooling.heads.choices"]) == [1, 2, 4]
 
 
-def test_a_changed_value_changes_its_own_file_and_those_of_its_sections(files):
+def test_a_changed_value_changes_the_files_of_its_sections_alone(files):
     before = files()
     after = files({"recipes.xpool.msvd.lr_pooling": 0.5})
     changed = {key for key in before if before[key] != after[key]}
-    own = "recipes.xpool.msvd.lr_pooling"
-    assert changed == {"recipes", "recipes.xpool", "recipes.xpool.msvd", own}
+    assert changed == {"recipes", "recipes.xpool", "recipes.xpool.msvd"}
     assert set(after) == set(before)
 
 
@@ -423,9 +423,26 @@ def test_the_order_of_keys_changes_no_file(files, settings):
     assert files({"train": dict(reversed(settings["mini"]["train"].items()))}) == before
 
 
-def test_no_file_of_a_removed_key_stays(files):
+def test_no_file_of_a_removed_section_stays(files):
     before = files()
     after = files({"recipes.top_k": ...})
     gone = set(before) - set(after)
-    assert {"recipes.top_k", "recipes.top_k.msvd.pooling.k"} <= gone
+    assert {"recipes.top_k", "recipes.top_k.msvd.pooling"} <= gone
     assert all(key.startswith("recipes.top_k") for key in gone)
+
+
+def test_a_module_needs_its_files_and_the_values_that_it_reads(files):
+    """Oracle: digests as `sha256sum` makes them, and the params file."""
+    files({"seeds": [3, 4]})
+    needs = json.loads((paths.needs() / "xpool.train.json").read_text())
+    assert needs["files"]["xpool/losses.py"] == (
+        hashlib.sha256((TOP / "xpool/losses.py").read_bytes()).hexdigest()
+    )
+    assert {"xpool/encoder.py", "xpool/encoders/openclip.py"} <= set(needs["files"])
+    assert "xpool/encoders/huggingface.py" not in needs["files"], "the other library"
+    assert needs["params"]["seeds"] == [3, 4]
+    assert needs["params"]["train"] == read("train", dict)
+    notebook = json.loads((paths.needs() / "notebooks.results.json").read_text())
+    assert "notebooks/results.ipynb" in notebook["files"]
+    assert notebook["params"]["train.frames"] == read("train.frames", int)
+    assert "train" not in notebook["params"], "its page says nothing of the rest"

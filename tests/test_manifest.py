@@ -2,6 +2,7 @@
 
 import json
 import logging
+import subprocess
 import sys
 from pathlib import Path
 
@@ -98,8 +99,30 @@ def test_main_twice_gives_the_same_bytes(project: Path, monkeypatch: pytest.Monk
         run(monkeypatch)
         files = sorted(Path("data/mini/manifest").iterdir())
         written.append({path.name: path.read_bytes() for path in files})
-    assert len(written[0]) == 2
+    assert len(written[0]) == 3
     assert written[0] == written[1]
+
+
+def test_main_names_each_video_with_what_is_in_it(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Oracle: `sha256sum`. The frames are decoded anew when this changes."""
+    clips = project / "data/mini/raw/msvd/YouTubeClips"
+    (clips / "unused.avi").write_bytes(b"in no list")
+    (clips / "bb_0_1.avi").write_bytes(b"a video")
+    run(monkeypatch)
+    found = pd.read_csv("data/mini/manifest/msvd.videos.csv")
+    assert found["path"].tolist() == [f"YouTubeClips/{name}.avi" for name in CAPTIONS]
+    assert found["bytes"].tolist() == [0, 7, 0, 0, 0, 0]
+    for path, digest in zip(found["path"], found["sha256"], strict=True):
+        command = ["sha256sum", str(project / "data/mini/raw/msvd" / path)]
+        assert subprocess.check_output(command, text=True).startswith(digest)
+    table = Path("data/mini/manifest/msvd.parquet").read_bytes()
+    (clips / "bb_0_1.avi").write_bytes(b"another")
+    run(monkeypatch)
+    again = pd.read_csv("data/mini/manifest/msvd.videos.csv")
+    assert again[(again != found).any(axis=1)]["path"].tolist() == ["YouTubeClips/bb_0_1.avi"]
+    assert Path("data/mini/manifest/msvd.parquet").read_bytes() == table
 
 
 def test_main_missing_videos_stop_the_run_after_the_report(

@@ -10,7 +10,7 @@ import yaml
 from projects import Project
 
 from xpool.check import values
-from xpool.sources import OURS, TOP, closure, imported, modules, path_of
+from xpool.sources import OURS, TOP, closure, code_of, imported, keys, modules, path_of
 
 STAGES = yaml.safe_load((TOP / "dvc.yaml").read_text())["stages"]
 _FILES = [TOP / "params.yaml", *(TOP / "settings").glob("*.yaml")]
@@ -28,73 +28,72 @@ def modules_of(stage):
     return modules
 
 
-LOADERS = {
-    "xpool/encoder.py": ("results/sources/xpool.encoders.${encoder.library}.txt",),
-    "xpool/benchmark.py": (
-        "results/sources/xpool.benchmarks.${item.benchmark}.txt",
-        "xpool/benchmarks",
-    ),
-}
-"""Files that import a member of a set by its name, and deps each of which covers the member."""
+BENCHMARKS = {"results/needs/xpool.benchmarks.${item.benchmark}.json", "xpool/benchmarks"}
+"""Deps each of which covers what `xpool/benchmark.py` loads by its name."""
 
 
 def deps_of(stage):
     return list(STAGES[stage].get("deps", []))
 
 
-@pytest.mark.parametrize("stage", sorted(set(STAGES) - {"check", "sources"}))
-def test_a_stage_depends_on_what_its_modules_import_and_on_no_other_code(stage):
+@pytest.mark.parametrize("stage", sorted(set(STAGES) - {"check"}))
+def test_a_stage_depends_on_what_its_modules_need_and_on_no_other_code(stage):
     """A missing dep gives a stale result, a needless one computes again what did not change."""
     deps, modules = deps_of(stage), modules_of(stage)
-    needed = {f"results/sources/{module}.txt" for module in modules}
-    for loader, covers in LOADERS.items():
-        if loader in closure(*modules):
-            used = set(covers) & set(deps)
-            assert used, f"add one of {covers} to the deps of {stage} in dvc.yaml"
-            needed |= used
-    listed = {dep for dep in deps if dep.startswith(("results/sources/", "xpool/benchmarks"))}
+    needed = {f"results/needs/{module}.json" for module in modules}
+    if "xpool/benchmark.py" in closure(*modules):
+        used = BENCHMARKS & set(deps)
+        assert used, f"add one of {BENCHMARKS} to the deps of {stage} in dvc.yaml"
+        needed |= used
+    listed = {dep for dep in deps if dep.startswith(("results/needs/", "xpool/benchmarks"))}
     assert listed == needed, f"deps of {stage} in dvc.yaml"
     assert not [dep for dep in deps if dep.endswith(".py")]
 
 
 def test_the_check_depends_on_all_code():
     """It loads the members of every set by name, and they import what it does not."""
-    assert deps_of("check") == ["results/sources"]
+    assert deps_of("check") == [*OURS, "notebooks"]
 
 
-def test_every_list_of_sources_that_a_stage_names_is_written():
-    written = {f"results/sources/{name}.txt" for name in modules()}
+def test_every_module_that_a_stage_names_is_there():
     for stage in STAGES:
         for dep in deps_of(stage):
-            if dep.startswith("results/sources/"):
-                pattern = re.sub(r"\\\$\\\{[^}]*\\\}", r"\\w+", re.escape(dep))
-                assert any(re.fullmatch(pattern, name) for name in written), dep
+            if match := re.fullmatch(r"results/needs/(.+)\.json", dep):
+                pattern = re.sub(r"\\\$\\\{[^}]*\\\}", r"\\w+", re.escape(match[1]))
+                assert any(re.fullmatch(pattern, name) for name in modules()), dep
 
 
-def test_lists_of_sources_change_with_what_a_module_imports_only(tmp_path):
+def test_what_a_module_needs_changes_with_it_alone(tmp_path):
     """Property, over the real step in a copy of the project."""
     project = Project(tmp_path / "copy")
 
-    def lists():
-        project.run("python", "-m", "xpool.sources")
-        folder = project.folder / "results/sources"
-        return {path.name: path.read_bytes() for path in folder.iterdir()}
+    def needs():
+        project.run("python", "-m", "xpool.check")
+        folder = project.folder / "results/needs"
+        return {path.stem: path.read_bytes() for path in folder.iterdir()}
 
-    before = lists()
-    assert len(before) == len(modules())
+    def changed(before, after):
+        assert set(before) == set(after) == set(modules())
+        return {name for name in before if before[name] != after[name]}
+
+    first = needs()
     with (project.folder / "xpool/blocks.py").open("a") as code:
         code.write("# another file\n")
-    after = lists()
-    changed = {name for name in before if before[name] != after[name]}
-    assert {"xpool.blocks.txt", "xpool.xpool.txt", "baselines.mean_pool.txt"} <= changed
-    assert changed == {
-        f"{name}.txt" for name in modules() if "xpool/blocks.py" in closure(name)
-    }  # fmt: skip
+    second = needs()
+    assert {"xpool.blocks", "xpool.xpool", "baselines.mean_pool"} <= changed(first, second)
+    assert changed(first, second) == {
+        name for name in modules() if "xpool/blocks.py" in closure(name)
+    }
+    project.change(embeddings__batch_size=7)
+    third = needs()
+    assert {"xpool.embeddings", "xpool.scenes", "studies.variance"} <= changed(second, third)
+    assert changed(second, third) == {name for name in modules() if "embeddings" in keys(name)[0]}
+    assert not changed(second, third) & {"xpool.train", "xpool.evaluate", "xpool.xpool"}
 
 
 def test_a_changed_method_leaves_the_other_methods_trained():
-    assert "results/sources/xpool.xpool.txt" in deps_of("train_xpool")
-    assert "results/sources/baselines.${item.baseline}.txt" in deps_of("train_baselines")
+    assert "results/needs/xpool.xpool.json" in deps_of("train_xpool")
+    assert "results/needs/baselines.${item.baseline}.json" in deps_of("train_baselines")
     assert "xpool/xpool.py" not in closure("xpool.train", "baselines.mean_pool")
     assert not [p for p in closure("xpool.train") if p.startswith("baselines")]
 
@@ -107,12 +106,10 @@ def test_pictures_and_tables_are_needed_by_no_computation():
             assert not needed & {f"xpool/{name}" for name in shown}, stage
 
 
-def keys_of(stage):
-    """Keys of params.yaml that a stage depends on: through their files, `setting` by its paths."""
+def sections_of(stage):
+    """Sections of params.yaml that a stage names itself."""
     deps = deps_of(stage)
-    keys = [match[1] for dep in deps if (match := re.fullmatch(r"results/params/(.+)\.json", dep))]
-    spelled = [*deps, *STAGES[stage]["outs"]]
-    return keys + ["setting"] * any("/${setting}/" in path for path in spelled)
+    return [match[1] for dep in deps if (match := re.fullmatch(r"results/params/(.+)\.json", dep))]
 
 
 def test_params_reach_the_stages_through_the_check_alone():
@@ -121,43 +118,54 @@ def test_params_reach_the_stages_through_the_check_alone():
     for stage in sorted(set(STAGES) - {"check"}):
         assert "params" not in STAGES[stage]
         assert "params.yaml" not in deps_of(stage)
-        assert "results/params" not in deps_of(stage), "another stage's key would run it again"
+        assert not {"results/params", "results/needs"} & set(deps_of(stage)), (
+            "another stage's key would run it again"
+        )
 
 
-def reads_of(module):
-    """Keys that a module's files read from params.yaml, as dvc.yaml would spell them."""
-    keys = set()
-    for path in closure(*module):
-        for node in ast.walk(ast.parse((TOP / path).read_text())):
-            if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name)):
-                continue
-            if node.func.id == "setting":
-                keys.add("setting")
-            if node.func.id == "read" and node.args:
-                first = node.args[0]
-                if isinstance(first, ast.Constant):
-                    keys.add(first.value)
-                elif isinstance(first, ast.JoinedStr):
-                    keys.add(first.values[0].value.rstrip("."))
-    return keys
+NO_RECIPE = {"scenes", "statistics", "results"}
+"""Stages that import `xpool.recipes` for its types: what reads a recipe is not called."""
 
 
-@pytest.mark.parametrize("stage", [s for s in STAGES if s != "check"])
-def test_params_cover_every_key_that_the_stage_reads(stage):
-    listed = keys_of(stage)
-    for key in reads_of(modules_of(stage)):
-        hit = [p for p in listed if key == p or key.startswith(f"{p}.") or p.startswith(f"{key}.")]
-        inert = key == "optuna" or (stage == "generate" and key == "setting")
-        inert |= key == "mixing" and stage != "ranks"  # read by that step's main alone
-        inert |= key == "seeds" and stage == "ablate"  # by the main of train alone
-        assert hit or inert, f"{stage} reads {key}"
+@pytest.mark.parametrize("stage", sorted(set(STAGES) - {"check"}))
+def test_a_stage_names_each_section_of_which_its_source_spells_the_beginning(stage):
+    begun = set().union(*(keys(m)[1] for name in modules_of(stage) for m in members(name)))
+    if stage in NO_RECIPE:
+        begun.remove("recipes")
+    assert {section.split(".")[0] for section in sections_of(stage)} == begun
+
+
+def members(module):
+    """The modules that a name with an axis in it stands for."""
+    pattern = re.sub(r"\\\$\\\{[^}]*\\\}", r"\\w+", re.escape(module))
+    return [name for name in modules() if re.fullmatch(pattern, name)]
+
+
+def test_every_read_of_params_spells_its_key():
+    """Or its beginning: nothing else is seen. The check, which reads all, is told all."""
+    for module in set(modules()) - {"xpool.check", "xpool.params"}:
+        for call in ast.walk(ast.parse(code_of(path_of(module)))):
+            if isinstance(call, ast.Call) and getattr(call.func, "id", "") == "read":
+                if module == "xpool.compare":  # its own function, which reads files
+                    continue
+                key = call.args[0]
+                begun = isinstance(key, ast.JoinedStr) and isinstance(key.values[0], ast.Constant)
+                assert begun or isinstance(key, ast.Constant), f"{module}, line {call.lineno}"
+
+
+def test_keys_are_those_that_the_source_reads():
+    assert keys("xpool.frames") == ({"frames"}, set())
+    assert keys("xpool.manifest") == (set(), {"generate", "manifest"})
+    assert "mixing" in keys("xpool.ranks")[0], "read by its main"
+    assert "mixing" not in keys("xpool.statistics")[0], "which needs xpool.ranks, but not its main"
+    assert "optuna" not in keys("xpool.ablate")[0]
 
 
 @pytest.mark.parametrize("name", PARAMS)
-def test_every_key_that_a_stage_depends_on_is_written_in_both_settings(name):
+def test_every_section_that_a_stage_depends_on_is_written_in_both_settings(name):
     """DVC stops at a file that is not there."""
     params = PARAMS[name]
-    written = {key for key, _ in values(params)}
+    written = {key for key, value in values(params) if isinstance(value, dict)}
     axes = {
         "benchmark": params["benchmarks"],
         "baseline": params["baselines"],
@@ -166,11 +174,11 @@ def test_every_key_that_a_stage_depends_on_is_written_in_both_settings(name):
     for stage in STAGES:
         if stage == "generate" and name != "mini":
             continue
-        for key in keys_of(stage):
+        for key in sections_of(stage):
             used = re.findall(r"\$\{item\.(\w+)\}", key)
-            for members in itertools.product(*(axes[axis] for axis in used)):
+            for listed in itertools.product(*(axes[axis] for axis in used)):
                 spelled = key
-                for axis, member in zip(used, members, strict=True):
+                for axis, member in zip(used, listed, strict=True):
                     spelled = spelled.replace(f"${{item.{axis}}}", member)
                 assert spelled in written, f"{stage}: {spelled} is not in the {name} setting"
 

@@ -71,10 +71,10 @@ def test_the_step_writes_one_row_a_video(tmp_path, monkeypatch):
     from worlds import write_pixels
 
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "params.yaml").write_text("setting: mini\n")
+    (tmp_path / "params.yaml").write_text("setting: mini\nbenchmarks: [msvd]\n")
     write_pixels("mini", "msvd", videos=(3, 2, 1))
-    monkeypatch.setattr("sys.argv", ["shots", "--benchmark", "msvd"])
-    with pytest.raises(InputError, match=r"msvd\.csv: not found; run `dvc repro shots@msvd`"):
+    monkeypatch.setattr("sys.argv", ["shots"])
+    with pytest.raises(InputError, match=r"msvd\.csv: not found; run `dvc repro shots`"):
         read_shots(paths.shots("mini", "msvd"))
     shots.main()
     found = read_shots(paths.shots("mini", "msvd"))

@@ -192,7 +192,7 @@ def test_runs_that_do_not_fit_are_refused_by_name(spoil, message):
 def test_video_without_a_count_of_shots_is_refused_by_name():
     file = paths.shots("mini", "msvd")
     pd.read_csv(file).query("video_id != 'v3'").to_csv(file, index=False)
-    with pytest.raises(InputError, match="video v3 of msvd has no count .*shots@msvd"):
+    with pytest.raises(InputError, match="video v3 of msvd has no count .*repro shots'"):
         statistics.main()
 
 

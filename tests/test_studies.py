@@ -51,6 +51,7 @@ def project(tmp_path_factory):
             paths.manifest(SETTING, benchmark).parent.mkdir(parents=True, exist_ok=True)
             write_noise(paths.raw(SETTING, benchmark) / "x.avi")
             texts.assign(path="x.avi")[list(COLUMNS)].to_parquet(paths.manifest(SETTING, benchmark))
+            paths.video_digests(SETTING, benchmark).write_text("path,bytes,sha256\n")
             videos = texts["video_id"].unique()
             paths.shots(SETTING, benchmark).parent.mkdir(parents=True, exist_ok=True)
             pd.DataFrame(

@@ -44,11 +44,6 @@ class Cell:
         return self.seeds.get(purpose, self.seed)
 
 
-def cells_of(method: str, benchmark: str) -> list[Cell]:
-    """Read what ``params.yaml`` says of a method's cells on a benchmark, one a seed."""
-    return [read_cell(method, benchmark, seed) for seed in read("seeds", list[int])]
-
-
 def read_cell(method: str, benchmark: str, seed: int) -> Cell:
     """Read what ``params.yaml`` says of a cell."""
     return Cell(

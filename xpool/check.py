@@ -3,9 +3,14 @@
 Each step checks its own section again; here are the rules that span several of them, so that a
 mistake in the last stage's section stops the pipeline in its first second.
 
-Writes ``results/params/``: for each key, sections included, the value under its dotted name. No
-step reads them: they are what DVC sees of ``params.yaml``, so that a stage runs again when a key
-that it reads changes, and no other.
+Writes what DVC sees of the code and of ``params.yaml``; no step reads it. A stage depends on the
+files here that are its own, so that it runs again when something that it needs changes, and for
+nothing else:
+
+- ``results/needs/<module>.json``: the SHA-256 of each file that the module needs, and the values of
+  the keys that it reads.
+- ``results/params/<dotted key>.json``: a section's values. A module of which ``dvc.yaml`` makes
+  several stages reads one section in each; its source does not say which.
 
 Run: ``python -m xpool.check``
 """
@@ -19,7 +24,7 @@ from typing import Annotated, Any, Literal, get_type_hints
 from pydantic import Field
 
 from xpool import benchmark as benchmarks
-from xpool import paths
+from xpool import paths, sources
 from xpool.benchmark import Benchmark
 from xpool.command import InputError, run
 from xpool.embeddings import EmbeddingsParams
@@ -257,8 +262,25 @@ def values(section: dict[str, Any], above: str = "") -> Iterator[tuple[str, Any]
             yield from values(value, f"{above}{name}.")
 
 
+def needs(module: str, params: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return what a module needs: files with their digests, and keys with their values.
+
+    Args:
+        module: its name, as in an import.
+        params: the values of all keys, dotted.
+    """
+    named, _ = sources.keys(module)
+    modules = [module]
+    if "xpool/encoder.py" in sources.closure(module):  # which loads it by its name
+        modules.append(f"xpool.encoders.{params['encoder.library']}")
+    return {
+        "files": sources.digests(*modules),
+        "params": {key: params[key] for key in named if key in params},
+    }
+
+
 def main() -> None:
-    """Check, and write the values that the other stages depend on.
+    """Check, and write what the other stages depend on.
 
     The folder of the studies is there from now on, as the page of all studies reads it even where
     none is listed.
@@ -266,11 +288,15 @@ def main() -> None:
     argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0]).parse_args()
     check()
     paths.studies(setting(), "").mkdir(parents=True, exist_ok=True)
-    folder = WORK / "params"
-    shutil.rmtree(folder, ignore_errors=True)
-    for key, value in values(load()):
-        write_json(folder / f"{key}.json", value)
-    publish(folder, paths.params())
+    params = dict(values(load()))
+    modules = {name: needs(name, params) for name in sources.modules()}
+    sections = {key: value for key, value in params.items() if isinstance(value, dict)}
+    for made, destination in ((modules, paths.needs()), (sections, paths.params())):
+        folder = WORK / destination.name
+        shutil.rmtree(folder, ignore_errors=True)
+        for name, content in made.items():
+            write_json(folder / f"{name}.json", content)
+        publish(folder, destination)
 
 
 if __name__ == "__main__":

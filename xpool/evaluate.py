@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from xpool import paths
 from xpool.batches import Data, open_data
-from xpool.cell import Cell, cells_of, coordinates, new_model
+from xpool.cell import Cell, coordinates, new_model, read_cell
 from xpool.checkpoints import load_weights
 from xpool.command import run
 from xpool.device import best_device
@@ -73,7 +73,7 @@ def main() -> None:
     method, device = parser.parse_args().method, best_device()
     frames = read("frames", FramesParams)
     for benchmark in read("benchmarks", list[str]):
-        cells = cells_of(method, benchmark)
+        cells = [read_cell(method, benchmark, seed) for seed in read("seeds", list[int])]
         data = open_data(setting(), benchmark, cells[0].train, frames)
         for cell in cells:
             _write(cell, *score(cell, data, device), device)

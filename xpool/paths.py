@@ -6,13 +6,13 @@ Paths of data start with the setting, so that synthetic and real results can nev
 from pathlib import Path
 
 
-def sources() -> Path:
-    """Folder of digests of the files that each module imports, one list a module."""
-    return Path("results", "sources")
+def needs() -> Path:
+    """Folder of what each module needs of code and params, one JSON file a module."""
+    return Path("results", "needs")
 
 
 def params() -> Path:
-    """Folder of the values in ``params.yaml``, one JSON file a dotted key."""
+    """Folder of the sections of ``params.yaml``, one JSON file a dotted key."""
     return Path("results", "params")
 
 
@@ -29,6 +29,11 @@ def truth(setting: str, benchmark: str) -> Path:
 def manifest(setting: str, benchmark: str) -> Path:
     """Parquet table: split, video_id, caption_id, caption, path."""
     return Path("data", setting, "manifest", f"{benchmark}.parquet")
+
+
+def video_digests(setting: str, benchmark: str) -> Path:
+    """CSV table: path, bytes and sha256 of each video of the manifest."""
+    return Path("data", setting, "manifest", f"{benchmark}.videos.csv")
 
 
 def manifest_report(setting: str, benchmark: str) -> Path:
@@ -52,7 +57,7 @@ def embeddings(setting: str, benchmark: str) -> Path:
 
 
 def shots(setting: str, benchmark: str) -> Path:
-    """CSV table: the shot changes of each video."""
+    """CSV table: the shot changes of each video of a benchmark."""
     return Path("data", setting, "shots", f"{benchmark}.csv")
 
 

@@ -95,8 +95,9 @@ def recipe_for(method: str, benchmark: str, path: Path = PARAMS_FILE) -> Recipe:
         InputError: a missing recipe, an argument that the method does not take, lacks, or wants of
             another type.
     """
-    key = f"recipes.{short_name(method)}.{benchmark}"
-    return checked(read(key, Recipe, path), method, key, path)
+    name = short_name(method)
+    recipe = read(f"recipes.{name}.{benchmark}", Recipe, path)
+    return checked(recipe, method, f"recipes.{name}.{benchmark}", path)
 
 
 def checked(recipe: Recipe, method: str, key: str, path: Path = PARAMS_FILE) -> Recipe:

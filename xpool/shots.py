@@ -5,7 +5,7 @@ colour histograms drops. What is counted are drops between the frames that the c
 a cut is seen whatever lies between them, but two cuts between two neighbours count once: the more
 frames are cached, the finer the count.
 
-Run: ``python -m xpool.shots --benchmark msrvtt``
+Run: ``python -m xpool.shots``
 """
 
 import argparse
@@ -21,7 +21,7 @@ from tqdm import tqdm
 from xpool import paths
 from xpool.command import InputError, run
 from xpool.frame_cache import FrameCache
-from xpool.params import setting
+from xpool.params import read, setting
 from xpool.workspace import replacing
 
 LEVELS = 4
@@ -86,24 +86,23 @@ def read_shots(path: Path) -> pd.Series:
         InputError: the step has not run.
     """
     if not path.is_file():
-        raise InputError(f"{path}: not found; run `dvc repro shots@{path.stem}`")
+        raise InputError(f"{path}: not found; run `dvc repro shots`")
     return pd.read_csv(path, index_col="video_id", dtype={"video_id": str})["shot_changes"]
 
 
 def main() -> None:
-    """Count the shot changes of all videos of a benchmark."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--benchmark", required=True)
-    benchmark = parser.parse_args().benchmark
-    cache = FrameCache(paths.frames(setting(), benchmark))
-    rows = [
-        (video_id, shot_changes(cache.stored(video_id)[0]))
-        for video_id in tqdm(cache.video_ids, f"{benchmark} videos")
-    ]
-    destination = paths.shots(setting(), benchmark)
-    with replacing(destination) as file:
-        pd.DataFrame(rows, columns=["video_id", "shot_changes"]).to_csv(file, index=False)
-    log.info("%s: %d videos", destination, len(rows))
+    """Count the shot changes of all videos of each benchmark."""
+    argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0]).parse_args()
+    for benchmark in read("benchmarks", list[str]):
+        cache = FrameCache(paths.frames(setting(), benchmark))
+        rows = [
+            (video_id, shot_changes(cache.stored(video_id)[0]))
+            for video_id in tqdm(cache.video_ids, f"{benchmark} videos")
+        ]
+        destination = paths.shots(setting(), benchmark)
+        with replacing(destination) as file:
+            pd.DataFrame(rows, columns=["video_id", "shot_changes"]).to_csv(file, index=False)
+        log.info("%s: %d videos", destination, len(rows))
 
 
 if __name__ == "__main__":

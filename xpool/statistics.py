@@ -157,8 +157,7 @@ def wins(
     missing = sorted(set(video["t2v"]) - set(shots.index))
     if missing:
         raise InputError(
-            f"video {missing[0]} of {benchmark} has no count of shot changes; "
-            f"run 'dvc repro shots@{benchmark}'"
+            f"video {missing[0]} of {benchmark} has no count of shot changes; run 'dvc repro shots'"
         )
     of_query = shots.loc[list(video["t2v"])].to_numpy()
     ours = _values(runs["t2v"]["xpool"], "MnR")

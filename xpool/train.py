@@ -32,7 +32,7 @@ from tqdm import tqdm
 
 from xpool import looks, paths, selection
 from xpool.batches import Batch, Data, open_data, rows_of
-from xpool.cell import Cell, cells_of, coordinates, new_model
+from xpool.cell import Cell, coordinates, new_model, read_cell
 from xpool.checkpoints import RunState, save_weights
 from xpool.command import InputError, run
 from xpool.frame_cache import FramesParams
@@ -327,7 +327,8 @@ def main() -> None:
     parser.add_argument("--method", required=True, help="import path, e.g. baselines.mean_pool")
     parser.add_argument("--benchmark", required=True)
     flags = parser.parse_args()
-    cells, benchmark = cells_of(flags.method, flags.benchmark), flags.benchmark
+    benchmark = flags.benchmark
+    cells = [read_cell(flags.method, benchmark, seed) for seed in read("seeds", list[int])]
     train = cells[0].train
     if train.reads == "embeddings":
         # batches of cached embeddings are too small to share between cores: more threads only wait
@@ -381,7 +382,8 @@ def _train(
         if main_process:
             published = folder / "published"
             shutil.rmtree(published, ignore_errors=True)
-            shutil.copytree(finished, published)
+            # DVCLive's log is the curve in ten more files, at which DVC would look for many stages
+            shutil.copytree(finished, published, ignore=shutil.ignore_patterns("live"))
             publish(published, paths.training(setting(), name, cell.benchmark, cell.seed))
             keep_only(folder, finished)
 
