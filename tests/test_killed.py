@@ -31,7 +31,6 @@ def test_killed_in_frames_and_in_training_ends_the_same(tmp_path):
         "benchmarks": ["msrvtt"],
         "baselines": ["mean_pool"],
         "generate__benchmarks": ["msrvtt"],
-        "generate__msrvtt__videos": {"train": 150, "val": 0, "test": 30},
         "train__evaluations_per_epoch": 10,
     }
     stage = ["ranks"]

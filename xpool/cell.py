@@ -12,13 +12,13 @@ from xpool.model import RetrievalModel, Towers
 from xpool.params import read, setting
 from xpool.recipes import (
     Recipe,
-    Selection,
     TrainParams,
     build_pooling,
     recipe_for,
     short_name,
 )
 from xpool.seeds import seed_for
+from xpool.selection import Selection
 
 Purpose = Literal["init", "order", "dropout"]
 """What a run draws: its initial weights, the order of its data, and the noise of its steps, which

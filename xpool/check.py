@@ -34,7 +34,8 @@ from xpool.frame_cache import FramesParams
 from xpool.generate import GenerateParams
 from xpool.params import PARAMS_FILE, Section, load, read, setting, validate
 from xpool.pretrain import PretrainParams
-from xpool.recipes import Recipe, Selection, TrainParams, import_path, recipe_for
+from xpool.recipes import Recipe, TrainParams, import_path, recipe_for
+from xpool.selection import Selection
 from xpool.storage import OptunaParams
 from xpool.workspace import WORK, publish, write_json
 

@@ -75,9 +75,6 @@ class Recipe(Section):
     """Arguments of the method's constructor."""
 
 
-Selection = Literal["val", "last", "test_window"]
-
-
 def short_name(method: str) -> str:
     """Return a method's name in paths and tables: the last part of its import path."""
     return method.rpartition(".")[2]

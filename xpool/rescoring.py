@@ -28,8 +28,9 @@ from xpool.frame_cache import FramesParams
 from xpool.metrics import ranks
 from xpool.params import validate
 from xpool.provenance import environment
-from xpool.recipes import Recipe, Selection, TrainParams, import_path
+from xpool.recipes import Recipe, TrainParams, import_path
 from xpool.records import RECORD, differences
+from xpool.selection import Selection
 
 Scores = tuple[NDArray[Any], pd.DataFrame, pd.DataFrame]
 """Matrix ``(text, video)``, its rows and its columns."""

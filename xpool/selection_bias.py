@@ -13,8 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from xpool.bootstrap import resampled_means
-from xpool.recipes import Selection
-from xpool.selection import SPLIT, WINDOW, score
+from xpool.selection import SPLIT, WINDOW, Selection, score
 
 RULES: tuple[Selection, ...] = ("val", "last", "test_window")
 CHOSEN_ON_TEST: Selection = "test_window"
