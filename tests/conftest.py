@@ -35,7 +35,6 @@ def top():
 LONGEST_FIRST = (
     "test_end_to_end",
     "test_ablate",
-    "test_killed",
     "test_real_clips",
     "test_fine_tuning",
 )

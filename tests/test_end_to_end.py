@@ -13,11 +13,72 @@ from projects import Project
 pytestmark = pytest.mark.slow
 
 
+HELD = """
+
+import sys
+import time
+from pathlib import Path
+_free, _calls = {name}, 0
+
+
+def {name}(*arguments):
+    global _calls
+    _calls += 1
+    while _calls > {calls} and {word!r} in " ".join(sys.orig_argv) and Path("hold-{name}").exists():
+        time.sleep(0.01)
+    return _free(*arguments)
+"""
+"""Appended to a module of the copy: its step cannot end before it is killed, however fast."""
+
+
+def published(project):
+    """Files that stages have finished."""
+    return [p for top in ("data", "results") for p in (project.folder / top).rglob("*.*")]
+
+
+def copied(folder, **changes):
+    """A copy in which a file `hold-decode` holds the frames, and `hold-score` X-Pool's training."""
+    made = Project(folder, **changes)
+    for module, name, calls, word in (
+        ("decode", "decode", 5, ""),
+        ("selection", "score", 1, "xpool.xpool"),
+    ):
+        with (made.folder / f"xpool/{module}.py").open("a") as code:
+            code.write(HELD.format(name=name, calls=calls, word=word))
+    return made
+
+
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
-    made = Project(tmp_path_factory.mktemp("e2e") / "project")
-    made.repro()
+    """The whole pipeline, killed with SIGKILL in the middle of frames and of training."""
+    made = copied(tmp_path_factory.mktemp("e2e") / "project")
+    work = made.folder / ".work"
+    made.outputs, made.left = [], []
+    for held, reached in (
+        ("decode", lambda: any(p.stat().st_size for p in work.glob("frames/*/journal.jsonl"))),
+        ("score", lambda: any(work.glob("train/*xpool*/step-*"))),
+    ):
+        hold = made.folder / f"hold-{held}"
+        hold.touch()
+        made.repro_killed_when(reached)
+        hold.unlink()
+        made.outputs.append((made.folder / "killed.log").read_text())
+        made.left.append({file.relative_to(made.folder).as_posix() for file in published(made)})
+    made.outputs.append(made.repro())
     return made
+
+
+def test_a_killed_pipeline_goes_on_where_it_was(project):
+    """That the results are those of one go, `test_two_runs_give_identical_results` holds."""
+    in_frames, in_training, to_the_end = project.outputs
+    assert "Running stage 'frames@msrvtt'" in in_frames
+    assert "data/mini/frames/msrvtt/index.parquet" not in project.left[0]
+    assert re.search(r"resuming: \d+ of 60 videos are done", in_training), "frames did not resume"
+    assert "Running stage 'manifest" not in in_training, "what was finished ran again"
+    assert "data/mini/frames/msrvtt/index.parquet" in project.left[1]
+    assert not [path for path in project.left[1] if path.startswith("results/mini/train/")]
+    assert re.search(r"resuming at step \d+ of", to_the_end), "training did not resume"
+    assert "Running stage 'frames" not in to_the_end, "what was finished ran again"
 
 
 def test_every_cell_has_metrics_tables_and_reports(project):
@@ -173,14 +234,16 @@ def test_a_change_of_params_runs_just_what_reads_it(project, changes, changed, k
     assert not [s for s in stages if s.startswith(kept)], stages
 
 
-def test_two_runs_give_identical_metrics(project, tmp_path):
-    """The same commit in another folder, one benchmark alone: metrics, ranks, tables, to the byte.
+def test_two_runs_give_identical_results(project, tmp_path):
+    """The same commit in another folder, in one go, one benchmark alone: metrics, ranks and tables
+    are those of the killed pipeline, to the byte.
 
     So are the trials of a grid; frame_count, which measures times, is left out, and a search, which
     depends on which of its tries end first.
     """
-    again = Project(tmp_path / "again", benchmarks=["msrvtt"], generate__benchmarks=["msrvtt"])
-    again.repro("results", "ablate@temperature")
+    again = copied(tmp_path / "again", benchmarks=["msrvtt"], generate__benchmarks=["msrvtt"])
+    output = again.repro("results", "ablate@temperature")
+    assert "resuming" not in output
     first, second = (made.folder / "results/mini" for made in (project, again))
     metrics, same = (json.loads((made / "metrics.json").read_text()) for made in (first, second))
     assert same == {"msrvtt": metrics["msrvtt"]}
