@@ -72,7 +72,7 @@ def test_a_killed_pipeline_goes_on_where_it_was(project):
     """That the results are those of one go, `test_two_runs_give_identical_results` holds."""
     in_frames, in_training, to_the_end = project.outputs
     assert "Running stage 'frames@msrvtt'" in in_frames
-    assert "data/mini/frames/msrvtt/index.parquet" not in project.left[0]
+    assert not [path for path in project.left[0] if path.startswith("data/mini/frames/")]
     assert re.search(r"resuming: \d+ of 60 videos are done", in_training), "frames did not resume"
     assert "Running stage 'manifest" not in in_training, "what was finished ran again"
     assert "data/mini/frames/msrvtt/index.parquet" in project.left[1]

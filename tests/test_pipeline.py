@@ -29,6 +29,12 @@ def modules_of(stage):
     return modules
 
 
+def members(module):
+    """The modules that a name with an axis in it stands for."""
+    pattern = re.sub(r"\\\$\\\{[^}]*\\\}", r"\\w+", re.escape(module))
+    return [name for name in modules() if re.fullmatch(pattern, name)]
+
+
 BENCHMARKS = {"results/needs/xpool.benchmarks.${item.benchmark}.json", "xpool/benchmarks"}
 """Deps each of which covers what `xpool/benchmark.py` loads by its name."""
 
@@ -60,8 +66,7 @@ def test_every_module_that_a_stage_names_is_there():
     for stage in STAGES:
         for dep in deps_of(stage):
             if match := re.fullmatch(r"results/needs/(.+)\.json", dep):
-                pattern = re.sub(r"\\\$\\\{[^}]*\\\}", r"\\w+", re.escape(match[1]))
-                assert any(re.fullmatch(pattern, name) for name in modules()), dep
+                assert members(match[1]), dep
 
 
 def test_what_a_module_needs_changes_with_it_alone(tmp_path):
@@ -134,12 +139,6 @@ def test_a_stage_names_each_section_of_which_its_source_spells_the_beginning(sta
     assert {section.split(".")[0] for section in sections_of(stage)} == begun
 
 
-def members(module):
-    """The modules that a name with an axis in it stands for."""
-    pattern = re.sub(r"\\\$\\\{[^}]*\\\}", r"\\w+", re.escape(module))
-    return [name for name in modules() if re.fullmatch(pattern, name)]
-
-
 def test_every_read_of_params_spells_its_key():
     """Or its beginning: nothing else is seen. The check, which reads all, is told all."""
     for module in set(modules()) - {"xpool.check", "xpool.params"}:
@@ -158,6 +157,7 @@ def test_keys_are_those_that_the_source_reads():
     assert "mixing" in keys("xpool.ranks")[0], "read by its main"
     assert "mixing" not in keys("xpool.statistics")[0], "which needs xpool.ranks, but not its main"
     assert "optuna" not in keys("xpool.ablate")[0]
+    assert "seeds" not in keys("xpool.ablate")[0], "a further one of the comparison runs no study"
 
 
 @pytest.mark.parametrize("name", PARAMS)

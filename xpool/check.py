@@ -270,14 +270,11 @@ def needs(module: str, params: dict[str, Any]) -> dict[str, dict[str, Any]]:
         module: its name, as in an import.
         params: the values of all keys, dotted.
     """
+    files = sources.digests(module)
+    if "xpool/encoder.py" in files:  # which loads it by its name
+        files |= sources.digests(f"xpool.encoders.{params['encoder.library']}")
     named, _ = sources.keys(module)
-    modules = [module]
-    if "xpool/encoder.py" in sources.closure(module):  # which loads it by its name
-        modules.append(f"xpool.encoders.{params['encoder.library']}")
-    return {
-        "files": sources.digests(*modules),
-        "params": {key: params[key] for key in named if key in params},
-    }
+    return {"files": files, "params": {key: params[key] for key in named if key in params}}
 
 
 def main() -> None:

@@ -8,8 +8,9 @@ no trial of other code is taken for one of this.
 import ast
 import json
 from functools import cache
-from hashlib import sha256
 from pathlib import Path
+
+from xpool.digests import sha256
 
 TOP = Path(__file__).resolve().parent.parent
 OURS = ("xpool", "baselines", "studies")
@@ -85,7 +86,7 @@ def closure(*modules: str) -> set[str]:
 def digests(*modules: str) -> dict[str, str]:
     """SHA-256 of each file that the modules need, by its path, sorted."""
     files = sorted(closure(*modules))
-    return {path: sha256((TOP / path).read_bytes()).hexdigest() for path in files}
+    return {path: sha256(TOP / path) for path in files}
 
 
 NO_MATTER = ("setting", "optuna")
