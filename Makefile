@@ -40,17 +40,17 @@ setup: $(VENV)/.ready ## Create the environment in .venv from requirements.lock
 
 repro: setup ## Run the pipeline (mini benchmarks by default) and print where the tables are
 	dvc repro
-	@python -m xpool.tables
+	@python -m xpool summary
 
 dashboard: setup ## Show all studies in the browser, while they run and after: make dashboard PORT=8080
-	@python -m xpool.dashboard $(if $(PORT),--port $(PORT))
+	@python -m xpool dashboard $(if $(PORT),--port $(PORT))
 
 study-worker: setup ## Run trials of a study beside other workers: make study-worker STUDY=temperature
 	@test -n "$(STUDY)" || { echo "error: which study? make study-worker STUDY=temperature"; exit 2; }
-	@python -m xpool.study_worker --study $(STUDY)
+	@python -m xpool study-worker --study $(STUDY)
 
 verify: setup ## Confirm results from the saved runs, all or one: make verify RUN=results/mini/train/xpool/msvd/0
-	@python -m xpool.verify $(RUN)
+	@python -m xpool verify $(RUN)
 
 test: setup ## Run the tests
 	python -m pytest
@@ -63,13 +63,13 @@ check: setup ## Lint, check formatting and types
 # alone on its machine: threads that wait spin for some ten microseconds, which halves scoring's time
 bench: export GOMP_SPINCOUNT := 10000
 bench: setup ## Time the fast paths against their baselines: make bench DEVICE=cuda JSON=file.json
-	@python -m benchmarks $(if $(DEVICE),--device $(DEVICE)) $(if $(JSON),--json $(JSON))
+	@python -m performance $(if $(DEVICE),--device $(DEVICE)) $(if $(JSON),--json $(JSON))
 
 doctor: setup ## Print what is there: Python, torch, device, codecs, disk, data
-	@python -m xpool.doctor
+	@python -m xpool doctor
 
 setting: setup ## Install a setting: make setting NAME=paper (or mini)
-	@python -m xpool.setting $(NAME)
+	@python -m xpool setting $(NAME)
 
 lock: ## Resolve pyproject.toml anew into requirements.lock
 	$(UV) pip compile pyproject.toml --extra dev --universal --python-version 3.11 \

@@ -1,16 +1,15 @@
-"""Softmax pooling: the text-conditioned control without parameters that weights frames."""
+"""Softmax pooling: a text-conditioned control without parameters that weights frames."""
 
 import torch
 from torch import Tensor
 
-from xpool.blocks import masked_softmax, unit, without_padding
-from xpool.interfaces import Pooling
+from xpool.pooling import Pooling, masked_softmax, unit, without_padding
 
 
 class AttentionPool(Pooling):
     """Frames weighted by the softmax over frames of their cosine with the text / temperature.
 
-    Towards infinite temperature it is the mean, towards 0 the best frame.
+    At infinite temperature it is the mean, and towards 0 the best frame.
 
     Source: layer6ai-labs/xpool@bc88718 modules/baseline_pooling.py, ``attention``, whose default
     temperature is 0.01. Ours adds the padding mask.

@@ -1,22 +1,21 @@
-"""Mean pooling: the text-agnostic control without parameters (CLIP4Clip's meanP)."""
+"""Mean pooling: a text-agnostic control without parameters (CLIP4Clip's meanP)."""
 
 from torch import Tensor
 
-from xpool.blocks import masked_mean, unit, without_padding
-from xpool.interfaces import Pooling
+from xpool.pooling import Pooling, masked_mean, unit, without_padding
 
 
 class MeanPool(Pooling):
     """Average of the L2-normalised frames; the same for every text.
 
-    Each frame is normalised before the average: averaging raw embeddings would weight frames by
-    their norm, which is another baseline.
+    Each frame is normalised before the average. Averaging raw embeddings would weight frames by
+    their norm, and be another baseline.
 
     Source: layer6ai-labs/xpool@bc88718 modules/baseline_pooling.py, ``avg``; arXiv 2104.08860.
     """
 
     def __init__(self) -> None:
-        """Make it; it has no settings."""
+        """Make the pooling; it has no settings."""
         super().__init__()
 
     def forward(

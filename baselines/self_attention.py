@@ -1,7 +1,7 @@
 """Self-attention over the frames: CLIP4Clip's seqTransf, the text-agnostic trained control.
 
-It starts from layers and positions of CLIP's text transformer (:meth:`SelfAttention.start_from`); a
-randomly initialised one is a weaker, unfair stand-in.
+It starts from layers and positions of CLIP's text transformer (:meth:`SelfAttention.start_from`). A
+randomly initialised one would be a weaker and unfair control.
 """
 
 from collections import OrderedDict
@@ -9,9 +9,8 @@ from collections import OrderedDict
 import torch
 from torch import Tensor, nn
 
-from xpool.blocks import masked_mean, unit, without_padding
-from xpool.command import InputError
-from xpool.interfaces import Pooling, TextTransformer
+from xpool.pooling import Pooling, TextTransformer, masked_mean, unit, without_padding
+from xpool.project.errors import InputError
 
 RECIPE = "params.yaml recipes.self_attention.<benchmark>.pooling"
 
@@ -31,13 +30,13 @@ class ResidualBlock(nn.Module):
     """One pre-norm transformer layer, under the parameter names of OpenAI's CLIP."""
 
     def __init__(self, dim: int, heads: int, activation: str, into_residual: float) -> None:
-        """Draw the layer as OpenAI's CLIP does for its text transformer.
+        """Draw the layer as OpenAI's CLIP draws those of its text transformer.
 
         Args:
-            dim: as :class:`SelfAttention`.
-            heads: as :class:`SelfAttention`.
-            activation: as :class:`SelfAttention`.
-            into_residual: standard deviation of the two weights whose output is added.
+            dim: as for :class:`SelfAttention`.
+            heads: as for :class:`SelfAttention`.
+            activation: as for :class:`SelfAttention`.
+            into_residual: standard deviation of the two weights whose output is added to the input.
         """
         super().__init__()
         self.ln_1 = nn.LayerNorm(dim)
@@ -64,11 +63,11 @@ class ResidualBlock(nn.Module):
 class SelfAttention(Pooling):
     """Transformer over the frames of each video, then their mean; the same for every text.
 
-    Raw frames plus a learned position each → pre-norm transformer in which padded frames are
-    masked → plus the raw frames again → L2-normalise each frame → mean of the existing frames.
+    Each raw frame plus its learned position → pre-norm transformer with padded frames masked → plus
+    the raw frames again → L2-normalise each frame → mean of the existing frames.
 
-    Source: ArrowLuo/CLIP4Clip modules/modeling.py:370-395 (seqTransf), arXiv 2104.08860. There a
-    padded frame's logit is lowered by 1e6; here its weight is exactly 0.
+    Source: ArrowLuo/CLIP4Clip modules/modeling.py:370-395 (seqTransf), arXiv 2104.08860. It lowers
+    the logit of a padded frame by 1e6; here the weight of a padded frame is exactly 0.
     """
 
     def __init__(
@@ -85,7 +84,7 @@ class SelfAttention(Pooling):
             dim: width of the embeddings.
             heads: attention heads per layer.
             layers: number of layers.
-            positions: length of the position table: the most frames a video may have.
+            positions: length of the position table, and the largest number of frames.
             activation: ``quick_gelu`` or ``gelu``.
 
         Raises:
@@ -118,7 +117,7 @@ class SelfAttention(Pooling):
         """Take the first positions and the first layers of CLIP's text transformer.
 
         Raises:
-            InputError: the text transformer is of another width, head count or activation, or has
+            InputError: the text transformer has another width, number of heads or activation, or
                 fewer layers or positions than this one.
         """
         positions, dim = self.positional_embedding.shape

@@ -1,23 +1,22 @@
-"""Top-k pooling: the text-conditioned control without parameters that selects frames."""
+"""Top-k pooling: a text-conditioned control without parameters that selects frames."""
 
 import torch
 from torch import Tensor
 
-from xpool.blocks import unit, without_padding
-from xpool.interfaces import Pooling
+from xpool.pooling import Pooling, unit, without_padding
 
 
 class TopK(Pooling):
     """Sum of the k L2-normalised frames nearest to the text by cosine.
 
-    k = 1 compares the text with its best frame; k = all frames has the direction of the mean.
+    With k = 1 the text meets its best frame; with all frames the sum has the mean's direction.
 
     Source: layer6ai-labs/xpool@bc88718 modules/baseline_pooling.py, ``topk`` (a sum there, a mean
     in the paper: the same cosine). Ours adds the padding mask.
     """
 
     def __init__(self, k: int) -> None:
-        """Select ``k`` frames; a video with fewer gives all it has.
+        """Set the number of frames; a video with fewer gives all of them.
 
         Raises:
             ValueError: ``k`` is below 1.
@@ -34,7 +33,7 @@ class TopK(Pooling):
         k = min(self.k, frames.shape[1])
         nearest = cosine.masked_fill(~mask, -torch.inf).topk(k, dim=-1).indices  # (text, video, k)
         chosen = torch.zeros_like(cosine).scatter(-1, nearest, 1.0)
-        # A video with fewer than k frames has padded ones chosen too; they are zero vectors.
+        # For a video with fewer than k frames this includes padded ones, which are zero vectors.
         return torch.einsum("tvf,vfd->tvd", chosen, frames.to(chosen.dtype))
 
 

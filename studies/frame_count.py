@@ -1,8 +1,8 @@
 """How many frames does each method need, sampled how, and at what cost?
 
-Quality (R@1) against cost (time to encode a gallery video's frames and to score it), with the
-Pareto front; and X-Pool's attention temperature against the number of frames, since a softmax over
-more frames is flatter. All counts are read from one cache: a sweep decodes and embeds nothing.
+Compares quality (R@1) with cost (the time to encode a gallery video's frames and to score it), and
+X-Pool's attention temperature with the number of frames, since a softmax over more frames is
+flatter. All counts are read from one cache, so nothing is decoded or embedded again.
 """
 
 import itertools
@@ -13,12 +13,13 @@ from typing import Annotated
 
 from pydantic import Field
 
-from xpool.experiment import Block, Experiment, Outcome, Point, Study, choice, grid, scale
-from xpool.frame_cache import FramesParams
-from xpool.params import Section, read
-from xpool.recipes import import_path, recipe_for
-from xpool.sampling import Rule
-from xpool.trial import Lab, decided_by, gallery_cost_ms
+from xpool.ablation.cost import gallery_cost_ms
+from xpool.ablation.experiment import Block, Experiment, Study, choice, grid, scale
+from xpool.ablation.lab import Lab, Outcome, Point, decided_by
+from xpool.data.frame_cache import FramesParams
+from xpool.data.sampling import Rule
+from xpool.project.params import Section, read
+from xpool.training.recipes import import_path, recipe_for
 
 Counts = Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=1)]
 
@@ -121,14 +122,14 @@ class FrameCount(Study):
         )
 
     def check(self, block: FrameCountBlock, path: Path) -> Iterable[str]:
-        """Name what the frame cache does not hold."""
+        """Yield the counts and rules that the frame cache does not hold."""
         frames = read("frames", FramesParams, path)
         for key, counts in (("frames", block.frames), ("surface.frames", block.surface.frames)):
             for count in counts:
                 if count not in frames.counts:
                     yield (
                         f"{key}: {count} frames asked of a cache for {frames.counts} "
-                        f"(frames.counts); change the one or add {count} to the other"
+                        f"(frames.counts); change one, or add {count} to the other"
                     )
         for method, benchmark in itertools.product(block.methods, block.benchmarks):
             recipe = recipe_for(import_path(method), benchmark, path)
@@ -141,7 +142,7 @@ class FrameCount(Study):
             if rule not in frames.rules:
                 yield (
                     f"sampling: {rule} asked of a cache for {', '.join(frames.rules)} "
-                    f"(frames.rules); change the one or add {rule} to the other"
+                    f"(frames.rules); change one, or add {rule} to the other"
                 )
 
 

@@ -1,10 +1,10 @@
 """Does X-Pool's gain grow with what a video shows beside what the text describes?
 
-The paper's claim itself, in three ways. *Scenes*: models trained and judged on generated videos
-with exactly k scenes. *Distractors*: the models of the main comparison, judged on galleries into
-whose videos the frames of other videos are spliced, the captions kept (the paper's robustness
-experiment). *Shots*: the same models, judged by quantile of the shot changes measured in each
-query's video.
+This is the paper's claim, tested in three ways. *Scenes*: models are trained and judged on
+generated videos with exactly k scenes. *Distractors*: the models of the main comparison are judged
+on galleries into whose videos frames of other videos are spliced (the paper's robustness
+experiment). *Shots*: the same models are judged by quantile of the shot changes in each query's
+video.
 """
 
 from collections.abc import Iterable, Iterator
@@ -15,30 +15,20 @@ import numpy as np
 import torch
 from pydantic import Field
 
-from xpool import paths
-from xpool.captions import read_manifest
-from xpool.cell import read_cell
-from xpool.digests import content
-from xpool.experiment import (
-    Block,
-    Experiment,
-    Outcome,
-    Point,
-    Study,
-    benchmarks_of,
-    choice,
-    grid,
-    scale,
-)
-from xpool.frame_cache import FramesParams
-from xpool.params import read, setting
-from xpool.recipes import import_path
-from xpool.scenes import WorldParams
-from xpool.seeds import seed_for
-from xpool.shots import quantile_bins, read_shots
+from xpool.ablation.experiment import Block, Experiment, Study, benchmarks_of, choice, grid, scale
+from xpool.ablation.lab import Lab, Outcome, Point, Trained, decided_by, figures_of
+from xpool.data.frame_cache import FramesParams
+from xpool.data.manifest import read_manifest
+from xpool.data.shots import quantile_bins, read_shots
+from xpool.data.splice import spliced
+from xpool.mini.scenes import WorldParams
+from xpool.project import paths
+from xpool.project.digests import content
+from xpool.project.params import read, setting
+from xpool.project.seeds import seed_for
 from xpool.similarity import similarity
-from xpool.splice import spliced
-from xpool.trial import Lab, Trained, decided_by, figures_of
+from xpool.training.cell import read_cell
+from xpool.training.recipes import import_path
 
 Whole = Annotated[int, Field(ge=0)]
 
@@ -47,9 +37,9 @@ class SceneDiversityBlock(Block):
     """``ablations.scene_diversity``."""
 
     methods: Annotated[list[str], Field(min_length=1)]
-    """Those that ``baselines`` does not list are judged only on generated videos."""
+    """Methods that ``baselines`` does not list are judged on generated videos only."""
     scenes: list[Annotated[int, Field(ge=1)]]
-    """Scenes a generated video; [] leaves that part out."""
+    """Numbers of scenes of a generated video; [] leaves that part out."""
     world: WorldParams
     """The generated videos."""
     distractors: list[Whole]
@@ -88,7 +78,7 @@ class SceneDiversity(Study):
             yield _shots(block, benchmark, models)
 
     def check(self, block: SceneDiversityBlock, path: Path) -> Iterable[str]:
-        """Name what does not fit into a video."""
+        """Yield numbers of scenes and of distractors that do not fit into a video."""
         for scenes in block.scenes:
             if scenes > block.world.most_scenes():
                 yield (
@@ -105,7 +95,7 @@ class SceneDiversity(Study):
 
 
 def _methods(block: SceneDiversityBlock) -> list[str]:
-    """Return the methods that the main comparison trains; the others cannot be judged."""
+    """Return the methods that the main comparison trains; only these can be judged."""
     trained = ("xpool", *read("baselines", list[str]))
     return [method for method in block.methods if method in trained]
 
@@ -135,7 +125,7 @@ def _scenes(block: SceneDiversityBlock, benchmark: str) -> Experiment:
         cells=grid({"scenes": block.scenes, "method": block.methods, "seed": block.seeds}),
         objectives={"R@1": "maximize"},
         run=run,
-        modules=(*methods, "xpool.scenes"),
+        modules=(*methods, "xpool.mini.scenes"),
         depends=(
             block.methods,
             block.world.model_dump(),
@@ -161,7 +151,7 @@ def _distractors(
     draws = range(block.draws)
     return _judged(
         block, benchmark, models, "distractors", run,
-        {"distractors": block.distractors, "draw": list(draws)}, ("xpool.splice",),
+        {"distractors": block.distractors, "draw": list(draws)}, ("xpool.data.splice",),
     )  # fmt: skip
 
 
@@ -184,7 +174,7 @@ def _shots(
         return Outcome(figures=figures | {"shots_low": low, "shots_high": high})
 
     factors = {"shots": list(range(len(bounds)))}
-    return _judged(block, benchmark, models, "shots", run, factors, ("xpool.shots",))
+    return _judged(block, benchmark, models, "shots", run, factors, ("xpool.data.shots",))
 
 
 def _judged(

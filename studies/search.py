@@ -12,15 +12,15 @@ import yaml
 from optuna.distributions import BaseDistribution
 from pydantic import Field, model_validator
 
-from xpool.command import InputError
-from xpool.experiment import Block, Experiment, Outcome, Point, Scalar, Study, choice, scale
-from xpool.params import Section
-from xpool.recipes import import_path, recipe_for
-from xpool.trial import Lab, changed_cell, decided_by
+from xpool.ablation.experiment import Block, Experiment, Study, choice, scale
+from xpool.ablation.lab import Lab, Outcome, Point, Scalar, changed_cell, decided_by
+from xpool.project.errors import InputError
+from xpool.project.params import Section
+from xpool.training.recipes import import_path, recipe_for
 
 
 class Space(Section):
-    """Where one param is looked for: a range, or a list of choices."""
+    """Search space of one param: a range, or a list of choices."""
 
     low: float | int | None = None
     high: float | int | None = None
@@ -39,7 +39,7 @@ class Space(Section):
         return self.choices or [value for value in (self.low, self.high) if value is not None]
 
     def distribution(self) -> BaseDistribution:
-        """Return it as Optuna has it."""
+        """Return it as an Optuna distribution."""
         if self.choices is not None:
             return choice(*self.choices)
         return scale(cast(list[float], self.ends()), log=self.log)
@@ -49,16 +49,16 @@ class SearchBlock(Block):
     """``ablations.search``."""
 
     trials: int = Field(ge=1)
-    """Of each method."""
+    """Tries of each method."""
     startup_trials: int = Field(ge=1)
-    """Random ones at the start, from which TPE learns; the pruner too waits for as many."""
+    """Random tries at the start, from which TPE learns; the pruner waits for as many."""
     pruner: Literal["none", "median", "hyperband"]
     spaces: Annotated[dict[str, dict[str, Space]], Field(min_length=1)]
-    """Method, then where the param stands in its recipe: lr_pooling, pooling.dropout."""
+    """By method, then by the param's key in its recipe: lr_pooling, pooling.dropout."""
 
 
 class Search(Study):
-    """One search a method."""
+    """One search for each method."""
 
     name = "search"
     question = "How good is each method when all are tuned equally hard?"
@@ -108,7 +108,7 @@ class Search(Study):
         )
 
     def check(self, block: SearchBlock, path: Path) -> Iterable[str]:
-        """Name params that a method's recipe does not have, and values that it does not take."""
+        """Yield params that a method's recipe lacks, and values that it does not take."""
         for method, params in block.spaces.items():
             for benchmark in block.benchmarks:
                 recipe = recipe_for(import_path(method), benchmark, path)

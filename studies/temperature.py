@@ -11,10 +11,10 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from xpool.experiment import Block, Experiment, Outcome, Point, Scalar, Study, choice, grid, scale
-from xpool.params import Section
-from xpool.recipes import import_path
-from xpool.trial import Lab, decided_by
+from xpool.ablation.experiment import Block, Experiment, Study, choice, grid, scale
+from xpool.ablation.lab import Lab, Outcome, Point, Scalar, decided_by
+from xpool.project.params import Section
+from xpool.training.recipes import import_path
 
 Temperatures = Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=1)]
 PLACES = {
@@ -22,9 +22,9 @@ PLACES = {
     "contrastive_temperature": "train.contrastive_temperature",
     "learnt": "train.learn_contrastive_temperature",
 }
-"""Where each factor stands in params.yaml."""
+"""Key of each factor in params.yaml."""
 LIMITS: dict[str, dict[str, Scalar]] = {"mean_pool": {}, "top_k": {"recipe.pooling.k": 1}}
-"""Where an infinite attention temperature leads, and one of 0: methods that have none."""
+"""The limits of an infinite attention temperature and of 0: methods without a temperature."""
 
 
 class AttentionTemperatures(Section):
@@ -39,7 +39,7 @@ class TemperatureBlock(Block):
 
     attention_temperature: AttentionTemperatures
     contrastive_temperature: Temperatures
-    """With the first of them, learnt, the attention temperature is shown alone."""
+    """The first one, learnt, is used where the attention temperature is shown alone."""
     learnt: Annotated[list[bool], Field(min_length=1)]
 
 

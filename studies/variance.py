@@ -1,8 +1,8 @@
 """Where does the variance of a figure come from?
 
-Seed, data order, frame sampling, decoder, batch size, number of threads: each is varied alone, all
-else held at params.yaml's values under one reference seed. Beside each spread stands the error that
-the validation queries themselves leave, as what is smaller than that no table of one run shows.
+Seed, data order, frame sampling, decoder, batch size and number of threads are each varied alone;
+all else keeps its value in params.yaml, under one reference seed. Beside each spread stands the
+standard error of the validation queries: a table of one run cannot show anything smaller.
 """
 
 from collections.abc import Iterable, Iterator
@@ -16,18 +16,18 @@ from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution
 from pydantic import Field
 
-from xpool import paths
-from xpool.bootstrap import per_query
-from xpool.digests import content
-from xpool.embeddings import EmbeddingsParams
-from xpool.experiment import Block, Experiment, Outcome, Point, Scalar, Study, choice, grid, scale
-from xpool.frame_cache import FramesParams
+from xpool.ablation.experiment import Block, Experiment, Study, choice, grid, scale
+from xpool.ablation.lab import Lab, Outcome, Point, Scalar, Trained, decided_by
+from xpool.ablation.redecoded import Decoder, redecoded
+from xpool.data.frame_cache import FramesParams
+from xpool.data.sampling import Rule
+from xpool.encoders.embed import EmbeddingsParams
 from xpool.metrics import ranks
-from xpool.params import Section, read, setting
-from xpool.recipes import TrainParams, import_path
-from xpool.redecoded import Decoder, redecoded
-from xpool.sampling import Rule
-from xpool.trial import Lab, Trained, decided_by
+from xpool.project import paths
+from xpool.project.digests import content
+from xpool.project.params import Section, read, setting
+from xpool.statistics.bootstrap import per_query
+from xpool.training.recipes import TrainParams, import_path
 
 PLACES = {
     "init": "seeds.init",
@@ -36,14 +36,14 @@ PLACES = {
     "frame_sampling": "frames.sampling",
     "batch_size": "train.batch_size",
 }
-"""Sources that are one change of a cell, and its place; see ``xpool.trial``."""
+"""Sources that change one value of a cell, and its key; see ``xpool.ablation.lab``."""
 
 
 class Levels(Section):
     """The values of each source; [] leaves it out."""
 
     seed: list[int]
-    """Of the whole run: the next three together."""
+    """Seeds of the whole run, which rule the next three together."""
     init: list[int]
     """Seeds of the initial weights."""
     order: list[int]
@@ -54,18 +54,18 @@ class Levels(Section):
     decoder: list[Decoder]
     batch_size: list[Annotated[int, Field(ge=2)]]
     threads: list[Annotated[int, Field(ge=1)]]
-    """Of torch on a CPU."""
+    """Threads of torch on a CPU."""
 
 
 class VarianceBlock(Block):
-    """``ablations.variance``; its one seed rules all that is not varied."""
+    """``ablations.variance``; its only seed rules everything that is not varied."""
 
     methods: Annotated[list[str], Field(min_length=1)]
     levels: Levels
 
 
 class Variance(Study):
-    """One source of variance at a time × method."""
+    """A grid of method and level for each source of variance."""
 
     name = "variance"
     question = "Where does the variance of R@1 come from?"
@@ -128,7 +128,7 @@ class Variance(Study):
         )
 
     def check(self, block: VarianceBlock, path: Path) -> Iterable[str]:
-        """Name what is no comparison, and what the data at hand do not hold."""
+        """Yield levels that compare nothing, and those that the data at hand cannot give."""
         if len(block.seeds) != 1:
             yield f"seeds: expected one, which rules all that is not varied; got {block.seeds}"
         for source, levels in block.levels:
@@ -139,7 +139,7 @@ class Variance(Study):
             if rule not in rules:
                 yield (
                     f"levels.frame_sampling: {rule} asked of a cache for {', '.join(rules)} "
-                    f"(frames.rules); change the one or add {rule} to the other"
+                    f"(frames.rules); change one, or add {rule} to the other"
                 )
         if block.levels.decoder and read("train", TrainParams, path).reads == "frames":
             yield (

@@ -59,7 +59,7 @@ def chromium(profile: Path) -> Iterator[WebDriver]:
 
 @dataclass
 class Dashboard:
-    """A running ``python -m xpool.dashboard``."""
+    """A running ``python -m xpool.tools.dashboard``."""
 
     url: str
     process: subprocess.Popen
@@ -85,7 +85,7 @@ def running_dashboard(
     out, err = folder / "dashboard.out", folder / "dashboard.err"
     with out.open("w") as output, err.open("w") as errors:
         process = subprocess.Popen(
-            [sys.executable, "-m", "xpool.dashboard", "--port", "0"], cwd=folder,
+            [sys.executable, "-m", "xpool.tools.dashboard", "--port", "0"], cwd=folder,
             env=environment or os.environ | {"PYTHONPATH": str(TOP)},
             stdout=output, stderr=errors, preexec_fn=_takes_ctrl_c,
         )  # fmt: skip

@@ -34,7 +34,7 @@ def top():
 
 LONGEST_FIRST = (
     "test_end_to_end",
-    "test_ablate",
+    "test_driver",
     "test_real_clips",
     "test_fine_tuning",
 )

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from xpool.experiment import Block, Experiment, Outcome, Point, Study, choice, grid, scale
-from xpool.trial import Lab
+from xpool.ablation.experiment import Block, Experiment, Study, choice, grid, scale
+from xpool.ablation.lab import Lab, Outcome, Point
 
 
 class FakeBlock(Block):

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from xpool import paths
-from xpool.sources import TOP
+from xpool.project import paths
+from xpool.project.fingerprints import TOP
 
 PARAMS = {
     "setting": "mini",
@@ -32,7 +32,7 @@ LEVEL = {"mean_pool": 10.0, "self_attention": 11.5, "xpool": 27.0, "top_k": 20.0
 
 
 def metrics_of(params, rng):
-    """Long form as ``xpool.ranks`` writes it: recalls that rise with K, ranks that fall."""
+    """Rows as ``xpool.statistics.ranks`` writes them: recalls rise with K, ranks fall."""
     methods = sorted(["xpool", *params["baselines"]])
     for benchmark, method, seed in itertools.product(
         sorted(params["benchmarks"]), methods, sorted(params["seeds"])
@@ -51,9 +51,10 @@ def metrics_of(params, rng):
 
 
 def statistics_of(params, metrics):
-    """Tables of the step that fit the metrics; a lead of 5 points is more than noise.
+    """Tables of the stage ``statistics`` that fit the metrics.
 
-    With Holm's correction over the column from 5, over the table from 10; of R@K alone.
+    A lead in R@K is more than noise from 5 points with Holm's correction over the column, and from
+    10 points over the table.
     """
     keys = ["benchmark", "method", "direction", "metric"]
     kept = metrics[metrics["metric"] != "tied"].groupby(keys, sort=False)["value"]

@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from xpool import ablation_tables as tables
-from xpool import ablations, paths
+from xpool.project import paths
+from xpool.report.studies import curves, tables
 
 LEVEL = {"mean_pool": 12.0, "self_attention": 13.0, "attention": 20.0, "top_k": 18.0, "xpool": 30.0}
 SIZES = {"n_text": 100, "n_video": 100}
@@ -62,8 +62,8 @@ def scene_diversity(benchmarks, rng):
         for k, draw in itertools.product((0, 1, 4), range(2)):
             lost = {"part": "distractors", "distractors": k, "draw": draw}
             yield base | lost | figures(LEVEL[method] / (k + 1), rng)
-        for place, (low, high) in enumerate(((0, 1), (2, 3))):
-            of_bin = {"part": "shots", "shots": place, "shots_low": low, "shots_high": high}
+        for index, (low, high) in enumerate(((0, 1), (2, 3))):
+            of_bin = {"part": "shots", "shots": index, "shots_low": low, "shots_high": high}
             yield base | of_bin | figures(LEVEL[method], rng)
 
 
@@ -115,16 +115,16 @@ def write_studies(params):
         factors = ("attention_temperature", "contrastive_temperature", "learnt", "seed")
         importance = [
             {"study": name, "benchmark": benchmark, "part": part, "factor": factor,
-             "importance": 0.4 - 0.1 * place}
+             "importance": 0.4 - 0.1 * index}
             for benchmark, part in itertools.product(params["benchmarks"], ("xpool", "attention"))
-            for place, factor in enumerate(factors)
+            for index, factor in enumerate(factors)
         ]  # fmt: skip
         pd.DataFrame(importance).to_csv(folder / "importance.csv", index=False)
 
 
 def every_table(protocols):
     """Every table of the studies that :func:`write_studies` wrote."""
-    read = ablations.read_trials
+    read = curves.read_trials
     diversity = read("scene_diversity")
     part = {name: diversity[diversity["part"] == name] for name in set(diversity["part"])}
     counts = read("frame_count")

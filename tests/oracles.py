@@ -175,10 +175,10 @@ def metrics(scores, video_of_text):
         ranks, recalls = [], {1: [], 5: [], 10: [], 50: []}
         for values, right in candidates:
             ordered = sorted(values, reverse=True)
-            places = [place for place, value in enumerate(ordered, 1) if value == right]
-            ranks.append(sum(places) / len(places))
+            possible = [rank for rank, value in enumerate(ordered, 1) if value == right]
+            ranks.append(sum(possible) / len(possible))
             for cutoff, hits in recalls.items():
-                hits.append(sum(place <= cutoff for place in places) / len(places))
+                hits.append(sum(rank <= cutoff for rank in possible) / len(possible))
         ranks.sort()
         n = len(ranks)
         result[direction] = {f"R@{k}": 100 * sum(hits) / n for k, hits in recalls.items()}

@@ -11,7 +11,16 @@ from pathlib import Path
 import yaml
 
 TOP = Path(__file__).resolve().parent.parent
-COPIED = ("xpool", "baselines", "studies", "notebooks", "settings", ".dvc", "dvc.yaml")
+COPIED = (
+    "xpool",
+    "baselines",
+    "studies",
+    "notebooks",
+    "settings",
+    ".dvc",
+    ".dvcignore",
+    "dvc.yaml",
+)
 
 
 class Project:
@@ -54,7 +63,9 @@ class Project:
     def environment(self):
         """As `make repro` sets it, with the copy's code before the installed one."""
         bin_folder = str(Path(sys.executable).parent)
-        return os.environ | {
+        # bytecode is written, as on a user's machine
+        inherited = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+        return inherited | {
             "PATH": f"{bin_folder}{os.pathsep}{os.environ['PATH']}",
             "PYTHONPATH": str(self.folder),
             "DVC_NO_ANALYTICS": "1",
@@ -105,7 +116,7 @@ class Project:
                 words = (entry / "cmdline").read_bytes()
             except OSError:  # it ended while we looked
                 continue
-            if here and b"xpool." in words:
+            if here and b"xpool" in words:
                 found.append(int(entry.name))
         return found
 

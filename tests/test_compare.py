@@ -1,6 +1,7 @@
 """The command that compares two runs: golden figures, oracles, every kind of file, refusals."""
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -9,17 +10,19 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from typer.testing import CliRunner
 
-from xpool import compare as command
-from xpool.bootstrap import METRICS
-from xpool.command import InputError
+from xpool.__main__ import app
 from xpool.metrics import Ranks, ranks, retrieval_metrics
-from xpool.queries import read, read_owners
-from xpool.ranks import rank_table
-from xpool.ties import counted_twice
+from xpool.project.errors import InputError
+from xpool.project.fingerprints import TOP
+from xpool.statistics.bootstrap import METRICS
+from xpool.statistics.double_counting import counted_twice
+from xpool.statistics.queries import read, read_video_of_text
+from xpool.statistics.ranks import rank_table
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
-OWNERS = np.array([0, 0, 0, 1, 2, 2, 3, 3, 3, 3])
+VIDEO_OF_TEXT = np.array([0, 0, 0, 1, 2, 2, 3, 3, 3, 3])
 
 
 @pytest.fixture(autouse=True)
@@ -30,7 +33,7 @@ def _folder(tmp_path, monkeypatch):
 def scores(seed=0, n_text=40, n_video=40, levels=10_000):
     """A matrix with a better than random diagonal."""
     rng = np.random.default_rng(seed)
-    video = np.arange(n_text) if n_text == n_video else OWNERS
+    video = np.arange(n_text) if n_text == n_video else VIDEO_OF_TEXT
     right = video[:, None] == np.arange(n_video)
     return np.round((rng.random((n_text, n_video)) + 0.4 * right) * levels) / levels
 
@@ -44,14 +47,14 @@ def saved(name, values):
     return path
 
 
-def compared(capsys, monkeypatch, *arguments):
-    monkeypatch.setattr("sys.argv", ["compare", *map(str, arguments)])
-    command.main()
-    return capsys.readouterr().out
+def compared(*arguments):
+    """What `xpool compare` prints."""
+    words = ["compare", *map(str, arguments)]
+    return CliRunner().invoke(app, words, catch_exceptions=False).stdout
 
 
-def as_json(capsys, monkeypatch, *arguments):
-    return json.loads(compared(capsys, monkeypatch, *arguments, "--json"))
+def as_json(*arguments):
+    return json.loads(compared(*arguments, "--json"))
 
 
 # --- published matrices ---
@@ -68,9 +71,9 @@ def cap4video():
     return saved("video.npy", video), saved("fused.npy", 0.73 * video + 0.27 * titles)
 
 
-def test_compare_cap4video_golden(cap4video, capsys, monkeypatch):
+def test_compare_cap4video_golden(cap4video):
     """Golden: measured by others on the published matrices, see ../shared/reference/README.md."""
-    found = as_json(capsys, monkeypatch, *cap4video)
+    found = as_json(*cap4video)
     recall = found["t2v"]["R@1"]
     assert (recall["first"], recall["second"]) == (48.0, pytest.approx(49.1))
     assert recall["delta"] == pytest.approx(1.1)
@@ -82,16 +85,16 @@ def test_compare_cap4video_golden(cap4video, capsys, monkeypatch):
     assert found["t2v"]["MnR"]["first"] == pytest.approx(13.129)
     assert "counted_twice" not in recall
     assert found["v2t"]["R@1"]["counted_twice"][0] == pytest.approx(45.5, abs=0.05)
-    text = compared(capsys, monkeypatch, *cap4video)
+    text = compared(*cap4video)
     assert "[-0.50, +2.70]" in text
     assert "A: R@1 45.5" in text
     assert "over 1012 entries for 1000 queries" in text
 
 
-def test_docs_print_what_the_command_prints(cap4video, capsys, monkeypatch, top):
+def test_docs_print_what_the_command_prints(cap4video, top):
     page = (top / "docs" / "statistics.md").read_text()
     example = page[page.index("## A published gain") : page.index("## Reruns of")]
-    text = compared(capsys, monkeypatch, *cap4video)
+    text = compared(*cap4video)
     shown = [line for line in example.splitlines() if line.startswith(("R@", "M", "Ties", "  A:"))]
     assert len(shown) >= 8
     for line in shown:
@@ -101,8 +104,8 @@ def test_docs_print_what_the_command_prints(cap4video, capsys, monkeypatch, top)
 # --- what is printed ---
 
 
-def test_json_has_every_metric_and_no_more(capsys, monkeypatch):
-    found = as_json(capsys, monkeypatch, saved("a.npy", scores(0)), saved("b.npy", scores(1)))
+def test_json_has_every_metric_and_no_more():
+    found = as_json(saved("a.npy", scores(0)), saved("b.npy", scores(1)))
     assert list(found) == ["t2v", "v2t"]
     first, second = (retrieval_metrics(scores(seed), np.arange(40)) for seed in (0, 1))
     for direction, metrics in found.items():
@@ -116,9 +119,9 @@ def test_json_has_every_metric_and_no_more(capsys, monkeypatch):
             assert 0 < one["p_value"] <= one["p_holm"] <= 1
 
 
-def test_compare_swapped_changes_the_sign(capsys, monkeypatch):
+def test_compare_swapped_changes_the_sign():
     a, b = saved("a.npy", scores(0)), saved("b.npy", scores(1))
-    there, back = as_json(capsys, monkeypatch, a, b), as_json(capsys, monkeypatch, b, a)
+    there, back = as_json(a, b), as_json(b, a)
     for direction, metrics in there.items():
         for metric, one in metrics.items():
             other = back[direction][metric]
@@ -129,16 +132,45 @@ def test_compare_swapped_changes_the_sign(capsys, monkeypatch):
             assert other["p_value"] == pytest.approx(one["p_value"], abs=0.03)
 
 
-def test_compare_twice_prints_the_same(capsys, monkeypatch):
+def test_compare_twice_prints_the_same():
     files = saved("a.npy", scores(0)), saved("b.npy", scores(1))
-    assert compared(capsys, monkeypatch, *files) == compared(capsys, monkeypatch, *files)
+    assert compared(*files) == compared(*files)
 
 
-def test_video_to_text_is_the_transpose(capsys, monkeypatch):
-    there = as_json(capsys, monkeypatch, saved("a.npy", scores(0)), saved("b.npy", scores(1)))
-    turned = as_json(capsys, monkeypatch, saved("c.npy", scores(0).T), saved("d.npy", scores(1).T))
+def test_video_to_text_is_the_transpose():
+    there = as_json(saved("a.npy", scores(0)), saved("b.npy", scores(1)))
+    turned = as_json(saved("c.npy", scores(0).T), saved("d.npy", scores(1).T))
     for metric in METRICS:
         assert turned["t2v"][metric]["delta"] == pytest.approx(there["v2t"][metric]["delta"])
+
+
+COMMANDS = (["-m", "xpool", "compare"], ["-m", "xpool.compare"])
+
+
+def run(command, *arguments):
+    return subprocess.run(
+        [sys.executable, *command, *map(str, arguments)],
+        env=os.environ | {"PYTHONPATH": str(TOP)}, capture_output=True, text=True, timeout=120,
+        check=False,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_both_commands_print_the_comparison(command):
+    files = saved("a.npy", many(0, 5)), saved("b.csv", many(1, 5))
+    options = ("--video-of-text", videos_file())
+    done = run(command, *files, *options)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == compared(*files, *options)
+    done = run(command, *files, "--json", *options)
+    assert json.loads(done.stdout) == as_json(*files, *options)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_both_commands_end_with_one_line_on_a_missing_file(command):
+    done = run(command, "none.npy", "none.npy")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "error: none.npy: not found\n"
 
 
 def test_help_answers_at_once():
@@ -151,10 +183,10 @@ def test_help_answers_at_once():
         start = time.perf_counter()
         done = subprocess.run(
             [sys.executable, "-c", code], capture_output=True, text=True, timeout=60,
-            cwd=Path(__file__).parent.parent,
+            cwd=TOP,
         )  # fmt: skip
         times.append(time.perf_counter() - start)
-    assert done.stdout.startswith("usage:")
+    assert done.stdout.startswith("Usage:")
     assert done.stdout.rstrip().endswith("[]")
     assert min(times) < 2  # 0.2 s on an idle machine
 
@@ -186,11 +218,11 @@ def test_counted_twice_without_ties_is_the_metric():
         assert found == pytest.approx(of_direction.metrics())
 
 
-def test_ties_are_named_for_one_caption_a_video(capsys, monkeypatch):
+def test_ties_are_named_for_one_caption_a_video():
     a, b = saved("a.npy", scores(0, levels=10)), saved("b.npy", scores(1, levels=10))
-    assert "count tied queries twice" in compared(capsys, monkeypatch, a, b)
+    assert "count tied queries twice" in compared(a, b)
     clean = saved("c.npy", scores(0)), saved("d.npy", scores(1))
-    assert "Ties" not in compared(capsys, monkeypatch, *clean)
+    assert "Ties" not in compared(*clean)
 
 
 # --- other files ---
@@ -200,20 +232,20 @@ def many(seed, levels=10_000):
     return scores(seed, 10, 4, levels)
 
 
-def owners(name="owners.txt"):
-    Path(name).write_text("\n".join(map(str, OWNERS)) + "\n")
+def videos_file(name="video_of_text.txt"):
+    Path(name).write_text("\n".join(map(str, VIDEO_OF_TEXT)) + "\n")
     return name
 
 
-def test_many_captions_are_drawn_by_video(capsys, monkeypatch):
+def test_many_captions_are_drawn_by_video():
     a, b = saved("a.npy", many(0, 5)), saved("b.csv", many(1, 5))
-    found = as_json(capsys, monkeypatch, a, b, "--video-of-text", owners())
+    found = as_json(a, b, "--video-of-text", videos_file())
     assert found["t2v"]["R@1"]["n_queries"] == 10
     assert found["t2v"]["R@1"]["n_videos"] == found["v2t"]["R@1"]["n_queries"] == 4
     for metrics in found.values():  # such code has another metric for these
         assert "counted_twice" not in metrics["R@1"]
-    np.save("owners.npy", OWNERS)
-    assert found == as_json(capsys, monkeypatch, a, b, "--video-of-text", "owners.npy")
+    np.save("video_of_text.npy", VIDEO_OF_TEXT)
+    assert found == as_json(a, b, "--video-of-text", "video_of_text.npy")
 
 
 def run_folder(name, matrix, order=None):
@@ -224,37 +256,37 @@ def run_folder(name, matrix, order=None):
     texts = pd.DataFrame(
         {
             "caption_id": [f"caption{i}" for i in order],
-            "video_id": [f"video{v}" for v in OWNERS[order]],
+            "video_id": [f"video{v}" for v in VIDEO_OF_TEXT[order]],
         }
     )
     videos = pd.DataFrame({"video_id": [f"video{v}" for v in range(4)]})
     texts.to_parquet(folder / "texts.parquet")
     videos.to_parquet(folder / "videos.parquet")
-    table = rank_table(ranks(matrix[order], OWNERS[order]), texts, videos)
+    table = rank_table(ranks(matrix[order], VIDEO_OF_TEXT[order]), texts, videos)
     table.to_parquet(f"{name}.parquet")
     table.to_csv(f"{name}.csv", index=False)
 
 
-def test_every_kind_of_file_gives_the_same(capsys, monkeypatch):
+def test_every_kind_of_file_gives_the_same():
     """The second run's queries stand in another order: they are matched by name."""
     order = np.random.default_rng(0).permutation(10)
     run_folder("a", many(0, 9))
     run_folder("b", many(1, 9), order)
-    expected = as_json(capsys, monkeypatch, "a", "b")
+    expected = as_json("a", "b")
     for pair in (("a.parquet", "b.parquet"), ("a.csv", "b.csv"), ("a", "b.csv")):
-        assert as_json(capsys, monkeypatch, *pair) == expected
+        assert as_json(*pair) == expected
     saved("a.npy", many(0, 9))
     saved("b2.npy", many(1, 9))
-    matrices = as_json(capsys, monkeypatch, "a.npy", "b2.npy", "--video-of-text", owners())
+    matrices = as_json("a.npy", "b2.npy", "--video-of-text", videos_file())
     for direction, metrics in matrices.items():
         for metric, one in metrics.items():
             assert one == expected[direction][metric]
 
 
-def test_rank_file_of_others_needs_only_ids_and_ranks(capsys, monkeypatch):
+def test_rank_file_of_others_needs_only_ids_and_ranks():
     Path("a.csv").write_text("rank,query_id\n1,q0\n7,q1\n1,q2\n2.5,q3\n")
     Path("b.csv").write_text("query_id, rank\nq3,1\nq2,1\nq1,2\nq0,1\n")
-    found = as_json(capsys, monkeypatch, "a.csv", "b.csv")
+    found = as_json("a.csv", "b.csv")
     assert list(found) == ["t2v"]
     assert found["t2v"]["R@1"]["delta"] == 25
     assert found["t2v"]["MnR"]["delta"] == 1.25 - 11.5 / 4
@@ -263,8 +295,8 @@ def test_rank_file_of_others_needs_only_ids_and_ranks(capsys, monkeypatch):
 
 def test_rank_file_takes_videos_from_the_option():
     Path("a.csv").write_text("query_id,rank\n" + "".join(f"q{i},1\n" for i in range(10)))
-    found = read(Path("a.csv"), read_owners(Path(owners())))["t2v"]
-    assert found.video.tolist() == [str(v) for v in OWNERS]
+    found = read(Path("a.csv"), read_video_of_text(Path(videos_file())))["t2v"]
+    assert found.video.tolist() == [str(v) for v in VIDEO_OF_TEXT]
 
 
 @pytest.mark.parametrize("half", [1.5, 2.5, 7.5])
@@ -293,7 +325,7 @@ def broken(values, row, column, value):
         ("a.npy", np.zeros((0, 0)), "a.npy: expected a matrix"),
         ("a.npy", np.array([["x"]]), "a.npy: expected a matrix of numbers"),
         ("a.npy", broken(np.eye(4), 2, 3, np.nan), "a.npy: similarity row 2: NaN"),
-        ("a.npy", np.array([[{}]], dtype=object), "a.npy: no array of numbers"),
+        ("a.npy", np.array([[{}]], dtype=object), "a.npy: not an array of numbers"),
         ("a.csv", "1,2\n3\n", "a.csv line 2: 1 numbers, but 2 before"),
         ("a.csv", "1,2\n3,x\n", "a.csv line 2: expected numbers only.*'x'"),
         ("a.csv", "text,video\n1,2\n", "a.csv line 1: expected numbers only, or a first line"),
@@ -306,12 +338,12 @@ def broken(values, row, column, value):
         ("a.csv", "query_id,rank\nq0,1\nq1,\n", r"row 2 \(query q1\): rank ; expected a number"),
         ("a.csv", "query_id,rank\nq0,nan\n", r"row 1 \(query q0\): rank nan; expected a number"),
         ("a.csv", "query_id,rank\nq0,1.2\n", "rank 1.2; expected whole or half"),
-        ("a.csv", "query_id,rank\nq0,1\nq0,2\n", "a.csv row 2: query q0 is there twice"),
+        ("a.csv", "query_id,rank\nq0,1\nq0,2\n", "a.csv row 2: query q0 appears twice"),
         ("a.csv", "query_id,rank,direction\nq0,1,x\n", "a.csv row 1: direction 'x'"),
         ("a.csv", "query_id,rank,n_greater,n_tied\nq,2,0,1\n", "rank 2; expected n_greater"),
-        ("a.csv", "query_id,rank\nq0,1,3,4\nq0,1,2,2,3\n", "a.csv: no table that can be read"),
+        ("a.csv", "query_id,rank\nq0,1,3,4\nq0,1,2,2,3\n", "a.csv: not a table"),
         ("a.txt", "1", "a.txt: expected a run's folder"),
-        ("a.parquet", "no parquet", "a.parquet: no table that can be read"),
+        ("a.parquet", "no parquet", "a.parquet: not a table"),
     ],
 )  # fmt: skip
 def test_broken_file_is_named(name, content, message):
@@ -326,31 +358,31 @@ def test_broken_file_is_named(name, content, message):
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
-        ("0\n1.5\n", "owners.txt line 2: expected the column of a video, from 0; got '1.5'"),
-        ("0\n-1\n", "owners.txt line 2"),
+        ("0\n1.5\n", "video_of_text.txt line 2: expected the column of a video, from 0; got '1.5'"),
+        ("0\n-1\n", "video_of_text.txt line 2"),
         ("0\n1\n", "a.npy: 3 texts, but 2 lines"),
         ("0\n1\n9\n", "a.npy: video_of_text row 2: video 9 is no column"),
     ],
 )
 def test_broken_video_of_text_is_named(lines, message):
-    Path("owners.txt").write_text(lines)
+    Path("video_of_text.txt").write_text(lines)
     saved("a.npy", np.eye(3, 4))
     with pytest.raises(InputError, match=message):
-        read(Path("a.npy"), read_owners(Path("owners.txt")))
+        read(Path("a.npy"), read_video_of_text(Path("video_of_text.txt")))
 
 
 def test_videos_given_twice_are_refused():
     run_folder("a", many(0))
     for name in ("a", "a.parquet", "a.csv"):
-        with pytest.raises(InputError, match=f"{name}: says itself which videos"):
-            read(Path(name), OWNERS)
+        with pytest.raises(InputError, match=f"{name}: names the video of each text itself"):
+            read(Path(name), VIDEO_OF_TEXT)
 
 
-def test_missing_files_are_named(capsys, monkeypatch):
+def test_missing_files_are_named():
     with pytest.raises(InputError, match="none.npy: not found"):
-        compared(capsys, monkeypatch, "none.npy", "none.npy")
+        compared("none.npy", "none.npy")
     with pytest.raises(InputError, match="none.txt: not found"):
-        compared(capsys, monkeypatch, "a.npy", "b.npy", "--video-of-text", "none.txt")
+        compared("a.npy", "b.npy", "--video-of-text", "none.txt")
 
 
 @pytest.mark.parametrize(
@@ -363,12 +395,12 @@ def test_missing_files_are_named(capsys, monkeypatch):
         ("query_id,rank,video_id\nq0,1,v0\n", "query_id,rank,video_id\nq0,1,v1\n",
          "b.csv: query q0 belongs to video v1, but in a.csv to v0"),
         ("query_id,rank,direction\nq0,1,t2v\n", "query_id,rank,direction\nq0,1,v2t\n",
-         "b.csv: has v2t, and a.csv t2v"),
+         "b.csv: has v2t, and a.csv has t2v"),
         (np.eye(1), "query_id,rank\n0,1\n", "a.npy: does not name its queries, and b.csv does"),
         ("query_id,rank\n0,1\n", np.eye(1), "b.npy: does not name its queries, and a.csv does"),
     ],
 )  # fmt: skip
-def test_runs_that_do_not_fit_each_other_are_named(capsys, monkeypatch, a, b, message):
+def test_runs_that_do_not_fit_each_other_are_named(a, b, message):
     names = []
     for name, content in (("a", a), ("b", b)):
         names.append(f"{name}.csv" if isinstance(content, str) else f"{name}.npy")
@@ -377,7 +409,7 @@ def test_runs_that_do_not_fit_each_other_are_named(capsys, monkeypatch, a, b, me
         else:
             np.save(names[-1], content)
     with pytest.raises(InputError, match=message):
-        compared(capsys, monkeypatch, *names)
+        compared(*names)
 
 
 def test_rank_table_of_an_older_run_asks_for_a_new_one():
@@ -386,9 +418,9 @@ def test_rank_table_of_an_older_run_asks_for_a_new_one():
         read(Path("a.parquet"), None)
 
 
-def test_perfect_runs_are_equal(capsys, monkeypatch):
+def test_perfect_runs_are_equal():
     saved("a.npy", np.eye(9))
-    text = compared(capsys, monkeypatch, "a.npy", "a.npy")
+    text = compared("a.npy", "a.npy")
     assert "R@1   100.00  100.00  +0.00  [+0.00, +0.00]  1.000" in text
 
 

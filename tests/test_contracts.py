@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from xpool.interfaces import Pooling, load
+from xpool.pooling import Pooling
+from xpool.project.plugins import load
 from xpool.similarity import pair_similarity, similarity
 
 TOP = Path(__file__).resolve().parents[1]
@@ -236,7 +237,7 @@ def test_state_survives_safetensors(method, inputs, tmp_path):
 
 
 class OwnCaption(Pooling):
-    """A leak as published: each video is pooled with the text at its own place, for all texts."""
+    """A leak as published: each video is pooled with the text of its own index, for all texts."""
 
     def forward(self, text, frames, mask):
         own = text[torch.arange(len(frames)) % len(text)]

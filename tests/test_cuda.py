@@ -4,13 +4,12 @@ import accelerate
 import pytest
 import torch
 from hypothesis import given, settings
-from test_factorised import SHAPES, made
+from made_inputs import SHAPES, made
 
 from baselines.mean_pool import MeanPool
-from xpool import transforms
+from xpool.data import transforms
 from xpool.factorised import similarity as factorised
-from xpool.retrieval import top_k
-from xpool.similarity import pair_similarity, similarity
+from xpool.similarity import pair_similarity, similarity, top_k
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 

@@ -40,8 +40,8 @@ def copied(folder, **changes):
     """A copy in which a file `hold-decode` holds the frames, and `hold-score` X-Pool's training."""
     made = Project(folder, **changes)
     for module, name, calls, word in (
-        ("decode", "decode", 5, ""),
-        ("selection", "score", 1, "xpool.xpool"),
+        ("data/decode", "decode", 5, ""),
+        ("training/selection", "score", 1, "xpool.xpool"),
     ):
         with (made.folder / f"xpool/{module}.py").open("a") as code:
             code.write(HELD.format(name=name, calls=calls, word=word))
@@ -172,10 +172,10 @@ def stages_to_run(project):
     return set(re.findall(r"^Running stage '([^']+)'", project.repro("--dry"), re.M))
 
 
-def with_comment(path):
-    """Change a file without changing what it does."""
+def with_another_line(path):
+    """Change a file's code without changing what it does."""
     before = path.read_text()
-    path.write_text(before + "\n# changed\n")
+    path.write_text(before + "\nANOTHER = 1\n")
     return before
 
 
@@ -189,7 +189,7 @@ def with_comment(path):
             ["train_xpool", "evaluate_xpool", "weights"],
         ),
         (
-            "xpool/figures.py",
+            "xpool/report/style.py",
             ["results", "ablations"],
             ["train", "evaluate", "ranks", "frames", "ablate"],
         ),
@@ -198,12 +198,12 @@ def with_comment(path):
             ["ablate@temperature", "ablations"],
             ["train", "ablate@search", "ablate_trained"],
         ),
-        ("xpool/benchmarks/msvd.py", ["manifest@msvd"], ["manifest@msrvtt", "weights"]),
+        ("xpool/data/benchmarks/msvd.py", ["manifest@msvd"], ["manifest@msrvtt", "weights"]),
     ],
 )
 def test_a_change_of_code_runs_just_what_uses_it(project, file, changed, kept):
     path = project.folder / file
-    before = with_comment(path)
+    before = with_another_line(path)
     try:
         stages = stages_to_run(project)
     finally:

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from xpool import metrics
-from xpool.command import InputError
 from xpool.metrics import ranks, retrieval_metrics
+from xpool.project.errors import InputError
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -134,9 +134,9 @@ def test_permuting_rows_and_columns_changes_nothing():
     scores, video = rng.integers(0, 9, (60, 20)) / 9, rng.integers(0, 20, 60)
     rows, columns = rng.permutation(60), rng.permutation(20)
     moved = scores[rows][:, columns]
-    place = np.argsort(columns)
+    index = np.argsort(columns)
     assert_same(
-        retrieval_metrics(moved, place[video[rows]]), retrieval_metrics(scores, video), abs=1e-9
+        retrieval_metrics(moved, index[video[rows]]), retrieval_metrics(scores, video), abs=1e-9
     )
 
 

@@ -10,23 +10,37 @@ import pytest
 import yaml
 from projects import Project
 
-from xpool.check import values
-from xpool.sources import OURS, TOP, closure, code_of, imported, keys, modules, path_of
+from xpool.project.fingerprints import (
+    OURS,
+    SETS,
+    TOP,
+    closure,
+    keys,
+    modules,
+    path_of,
+    syntax,
+    values,
+)
 
 STAGES = yaml.safe_load((TOP / "dvc.yaml").read_text())["stages"]
 _FILES = [TOP / "params.yaml", *(TOP / "settings").glob("*.yaml")]
 PARAMS = {params["setting"]: params for params in (yaml.safe_load(f.read_text()) for f in _FILES)}
+FINGERPRINT = re.compile(r"results/fingerprints/(.+)\.json")
 
 
 def modules_of(stage):
-    """Modules that a stage's command runs: its step, its method, its study, its notebook."""
+    """Modules that a stage's command runs: its stage file, its method, its study, its notebook."""
     command = STAGES[stage]["cmd"]
-    modules = re.findall(r"-m (xpool\.\w+)", command)
-    modules += re.findall(r"--method ([\w.]+(?:\$\{[\w.]+\})?)", command)
-    if "xpool.ablate" in modules:  # it starts workers, and its trials build any method
-        modules += ["xpool.study_worker", "xpool.xpool", "studies.${item.study}"]
-    modules += [f"notebooks.{name}" for name in re.findall(r"-m xpool.notebook (\w+)", command)]
-    return modules
+    name = re.search(r"-m xpool ([\w-]+)", command)[1]
+    if name == "report":  # one command for all pages: a page depends on what makes it
+        page = command.split()[-1]
+        made_by = ["xpool.report.index"] if page == "index" else ["xpool.report.notebook"]
+        return made_by + ([] if page == "index" else [f"notebooks.{page}"])
+    found = [f"xpool.stages.{name}"]
+    found += re.findall(r"--method ([\w.]+(?:\$\{[\w.]+\})?)", command)
+    if name == "ablate":  # it starts workers, and its trials build any method
+        found += ["xpool.tools.study_worker", "xpool.xpool", "studies.${item.study}"]
+    return found
 
 
 def members(module):
@@ -35,26 +49,36 @@ def members(module):
     return [name for name in modules() if re.fullmatch(pattern, name)]
 
 
-BENCHMARKS = {"results/needs/xpool.benchmarks.${item.benchmark}.json", "xpool/benchmarks"}
-"""Deps each of which covers what `xpool/benchmark.py` loads by its name."""
+BENCHMARKS = {"xpool.data.benchmarks.${item.benchmark}", "xpool.data.benchmarks"}
+"""Fingerprints each of which covers what `xpool.data.benchmark.load` loads by its name."""
 
 
 def deps_of(stage):
     return list(STAGES[stage].get("deps", []))
 
 
+def fingerprints_of(stage):
+    return {match[1] for dep in deps_of(stage) if (match := FINGERPRINT.fullmatch(dep))}
+
+
 @pytest.mark.parametrize("stage", sorted(set(STAGES) - {"check"}))
-def test_a_stage_depends_on_what_its_modules_need_and_on_no_other_code(stage):
+def test_a_stage_depends_on_what_its_modules_use_and_on_no_other_code(stage):
     """A missing dep gives a stale result, a needless one computes again what did not change."""
-    deps, modules = deps_of(stage), modules_of(stage)
-    needed = {f"results/needs/{module}.json" for module in modules}
-    if "xpool/benchmark.py" in closure(*modules):
-        used = BENCHMARKS & set(deps)
+    needed = set(modules_of(stage))
+    if "xpool/data/benchmark.py" in closure(*modules_of(stage)):
+        used = BENCHMARKS & fingerprints_of(stage)
         assert used, f"add one of {BENCHMARKS} to the deps of {stage} in dvc.yaml"
         needed |= used
-    listed = {dep for dep in deps if dep.startswith(("results/needs/", "xpool/benchmarks"))}
-    assert listed == needed, f"deps of {stage} in dvc.yaml"
-    assert not [dep for dep in deps if dep.endswith(".py")]
+    if stage.startswith("ablate"):
+        needed.add("baselines")
+    if stage == "attention":  # which opens X-Pool's checkpoint
+        needed.add("xpool.xpool")
+    if stage == "ablations":
+        needed.add("studies")
+    assert fingerprints_of(stage) == needed, f"deps of {stage} in dvc.yaml"
+    top = (*OURS, "notebooks")
+    code = [d for d in deps_of(stage) if d.endswith(".py") or d.split("/")[0] in top]
+    assert code in ([], ["xpool/encoders/tiny.json"], ["xpool/report/results/published.csv"])
 
 
 def test_the_check_depends_on_all_code():
@@ -62,52 +86,97 @@ def test_the_check_depends_on_all_code():
     assert deps_of("check") == [*OURS, "notebooks"]
 
 
-def test_every_module_that_a_stage_names_is_there():
+def test_every_fingerprint_that_a_stage_names_is_written():
     for stage in STAGES:
-        for dep in deps_of(stage):
-            if match := re.fullmatch(r"results/needs/(.+)\.json", dep):
-                assert members(match[1]), dep
+        for module in fingerprints_of(stage):
+            assert module in SETS or members(module), module
 
 
-def test_what_a_module_needs_changes_with_it_alone(tmp_path):
-    """Property, over the real step in a copy of the project."""
-    project = Project(tmp_path / "copy")
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory):
+    """A copy of the project in which the check has run."""
+    project = Project(tmp_path_factory.mktemp("pipeline") / "copy")
+    project.run("python", "-m", "xpool", "check")
+    return project
 
-    def needs():
-        project.run("python", "-m", "xpool.check")
-        folder = project.folder / "results/needs"
-        return {path.stem: json.loads(path.read_text()) for path in folder.iterdir()}
 
-    before = needs()
-    with (project.folder / "xpool/blocks.py").open("a") as code:
-        code.write("# another file\n")
-    project.change(embeddings__batch_size=7)
-    after = needs()
-    assert set(before) == set(after) == set(modules())
-    files, params = (
-        {name for name in before if before[name][part] != after[name][part]}
-        for part in ("files", "params")
-    )
-    assert files == {name for name in modules() if "xpool/blocks.py" in closure(name)}
+def written(project):
+    folder = project.folder / "results/fingerprints"
+    return {path.stem: json.loads(path.read_text()) for path in folder.iterdir()}
+
+
+def test_what_a_module_uses_changes_with_it_alone(copy):
+    """Property, over the real stage: exactly the modules that use a changed line or value."""
+    before = written(copy)
+    pooling = copy.folder / "xpool/pooling.py"
+    pooling.write_text(pooling.read_text() + "ANOTHER = 1\n")
+    copy.change(embeddings__batch_size=7)
+    copy.run("python", "-m", "xpool", "check")
+    after = written(copy)
+    assert set(before) == set(after) == {*modules(), *SETS}
+    files = {name for name in before if before[name]["code"] != after[name]["code"]}
+    params = {name for name in modules() if before[name]["params"] != after[name]["params"]}
+    in_sets = {"baselines", "studies"}
+    assert files == {n for n in modules() if "xpool/pooling.py" in closure(n)} | in_sets
     assert params == {name for name in modules() if "embeddings" in keys(name)[0]}
-    assert {"xpool.blocks", "xpool.xpool", "baselines.mean_pool"} <= files
-    assert {"xpool.embeddings", "xpool.scenes", "studies.variance"} <= params
-    assert not params & {"xpool.train", "xpool.evaluate", "xpool.xpool"}
+    assert {"xpool.pooling", "xpool.xpool", "baselines.mean_pool"} <= files
+    assert {"xpool.stages.embeddings", "xpool.stages.scenes", "studies.variance"} <= params
+    assert not params & {"xpool.stages.train", "xpool.stages.evaluate", "xpool.xpool"}
+
+
+def commented(text):
+    """Add a comment before each top-level statement, a docstring line, and change the first one."""
+    tree = ast.parse(text)
+    lines = text.splitlines()
+    decorated = [[n, *getattr(n, "decorator_list", [])] for n in tree.body]
+    starts = {min(part.lineno for part in parts) for parts in decorated}
+    doc = tree.body[0]
+    out = []
+    for number, line in enumerate(lines, start=1):
+        if number in starts and number > (doc.end_lineno or 0):
+            out.append("# another comment")
+        if number == doc.lineno:
+            line = line.replace('"""', '"""Another word. ', 1)
+        out.append(line)
+    return "\n".join([*out, "# the last comment", ""])
+
+
+def test_a_comment_or_docstring_in_any_module_runs_no_stage(copy):
+    """Of all modules at once: `dvc repro` runs the check, and then there is nothing to do."""
+    project = Project(copy.folder.parent / "commented")
+    project.run("dvc", "repro", "check")
+    before = written(project)
+    status = json.loads(project.run("dvc", "status", "--json"))
+    for package in OURS:
+        for path in (project.folder / package).rglob("*.py"):
+            path.write_text(commented(path.read_text()))
+    changed = json.loads(project.run("dvc", "status", "--json"))
+    assert set(changed) - set(status) == {"check"}, "which has to look"
+    project.run("dvc", "repro", "check")
+    assert written(project) == before
+    assert json.loads(project.run("dvc", "status", "--json")) == status
+
+
+def test_bytecode_is_no_change(copy):
+    """Python writes `__pycache__` unless it is told not to, as a test machine may be."""
+    project = Project(copy.folder.parent / "bytecode")
+    project.run("dvc", "repro", "check")
+    project.run("python", "-m", "compileall", "-q", "xpool", "baselines", "studies")
+    assert list((project.folder / "xpool").rglob("*.pyc"))
+    assert "check" not in json.loads(project.run("dvc", "status", "--json"))
 
 
 def test_a_changed_method_leaves_the_other_methods_trained():
-    assert "results/needs/xpool.xpool.json" in deps_of("train_xpool")
-    assert "results/needs/baselines.${item.baseline}.json" in deps_of("train_baselines")
-    assert "xpool/xpool.py" not in closure("xpool.train", "baselines.mean_pool")
-    assert not [p for p in closure("xpool.train") if p.startswith("baselines")]
+    assert "xpool.xpool" in fingerprints_of("train_xpool")
+    assert "baselines.${item.baseline}" in fingerprints_of("train_baselines")
+    assert "xpool/xpool.py" not in closure("xpool.stages.train", "baselines.mean_pool")
+    assert not [p for p in closure("xpool.stages.train") if p.startswith("baselines")]
 
 
 def test_pictures_and_tables_are_needed_by_no_computation():
-    for stage in STAGES:
-        if stage not in {"results", "attention", "ablations", "check"}:
-            needed = closure(*modules_of(stage))
-            shown = {"tables.py", "figures.py", "ablation_tables.py", "ablation_figures.py"}
-            assert not needed & {f"xpool/{name}" for name in shown}, stage
+    for stage in set(STAGES) - {"results", "attention", "ablations", "index", "check"}:
+        needed = closure(*modules_of(stage))
+        assert not [path for path in needed if path.startswith("xpool/report/")], stage
 
 
 def sections_of(stage):
@@ -122,13 +191,13 @@ def test_params_reach_the_stages_through_the_check_alone():
     for stage in sorted(set(STAGES) - {"check"}):
         assert "params" not in STAGES[stage]
         assert "params.yaml" not in deps_of(stage)
-        assert not {"results/params", "results/needs"} & set(deps_of(stage)), (
+        assert not {"results/params", "results/fingerprints"} & set(deps_of(stage)), (
             "another stage's key would run it again"
         )
 
 
 NO_RECIPE = {"scenes"}
-"""Stages that import `xpool.recipes` for a type: what reads a recipe is not called."""
+"""Stages that import `xpool.training.recipes` for a type: what reads a recipe is not called."""
 
 
 @pytest.mark.parametrize("stage", sorted(set(STAGES) - {"check"}))
@@ -140,24 +209,25 @@ def test_a_stage_names_each_section_of_which_its_source_spells_the_beginning(sta
 
 
 def test_every_read_of_params_spells_its_key():
-    """Or its beginning: nothing else is seen. The check, which reads all, is told all."""
-    for module in set(modules()) - {"xpool.check", "xpool.params"}:
-        for call in ast.walk(ast.parse(code_of(path_of(module)))):
+    """Or its beginning: nothing else is seen. What checks all of the file is told all."""
+    others = {"xpool.settings", "xpool.project.params", "xpool.compare"}
+    for module in set(modules()) - others:
+        for call in ast.walk(syntax(path_of(module))):
             if isinstance(call, ast.Call) and getattr(call.func, "id", "") == "read":
-                if module == "xpool.compare":  # its own function, which reads files
-                    continue
                 key = call.args[0]
                 begun = isinstance(key, ast.JoinedStr) and isinstance(key.values[0], ast.Constant)
                 assert begun or isinstance(key, ast.Constant), f"{module}, line {call.lineno}"
 
 
 def test_keys_are_those_that_the_source_reads():
-    assert keys("xpool.frames") == ({"frames"}, set())
-    assert keys("xpool.manifest") == (set(), {"generate", "manifest"})
-    assert "mixing" in keys("xpool.ranks")[0], "read by its main"
-    assert "mixing" not in keys("xpool.statistics")[0], "which needs xpool.ranks, but not its main"
-    assert "optuna" not in keys("xpool.ablate")[0]
-    assert "seeds" not in keys("xpool.ablate")[0], "a further one of the comparison runs no study"
+    assert keys("xpool.stages.frames") == ({"frames"}, set())
+    assert keys("xpool.stages.manifest") == (set(), {"generate", "manifest"})
+    assert "mixing" in keys("xpool.stages.ranks")[0]
+    assert "mixing" not in keys("xpool.stages.statistics")[0]
+    assert "optuna" not in keys("xpool.stages.ablate")[0]
+    assert "seeds" not in keys("xpool.stages.ablate")[0], (
+        "a further seed of the comparison runs no study"
+    )
 
 
 @pytest.mark.parametrize("name", PARAMS)
@@ -182,41 +252,10 @@ def test_every_section_that_a_stage_depends_on_is_written_in_both_settings(name)
                 assert spelled in written, f"{stage}: {spelled} is not in the {name} setting"
 
 
-def test_baselines_never_import_the_treatment_nor_a_step():
-    steps = {"xpool.train", "xpool.evaluate", "xpool.xpool", "xpool.embeddings", "xpool.frames"}
-    for path in (TOP / "baselines").glob("*.py"):
-        assert not imported(path.relative_to(TOP)) & steps, path.name
-
-
-def test_xpool_never_imports_baselines_or_studies():
-    for path in (TOP / "xpool").rglob("*.py"):
-        names = imported(path.relative_to(TOP))
-        assert not {n for n in names if n.split(".")[0] in {"baselines", "studies"}}, path.name
-
-
-def test_members_of_a_set_never_import_each_other():
-    for folder in ("baselines", "studies", "xpool/benchmarks", "xpool/encoders"):
-        package = folder.replace("/", ".")
-        for path in (TOP / folder).glob("[!_]*.py"):
-            names = imported(path.relative_to(TOP))
-            others = {n for n in names if n.startswith(f"{package}.")}
-            assert not others, f"{path} imports {others}"
-
-
-def test_only_paths_spells_the_folders_of_artifacts():
-    for path in (TOP / "xpool").rglob("*.py"):
-        if path.name == "paths.py":
-            continue
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Path":
-                words = [a.value for a in node.args if isinstance(a, ast.Constant)]
-                assert not {"data", "results", "reports"} & set(words), path.name
-
-
 @pytest.mark.parametrize("name", PARAMS)
 def test_every_listed_member_has_its_file(name):
     for benchmark in PARAMS[name]["benchmarks"]:
-        assert Path(TOP, "xpool", "benchmarks", f"{benchmark}.py").is_file()
+        assert Path(TOP, "xpool", "data", "benchmarks", f"{benchmark}.py").is_file()
     for study in itertools.chain(*PARAMS[name]["studies"].values()):
         assert Path(TOP, "studies", f"{study}.py").is_file()
     for baseline in PARAMS[name]["baselines"]:

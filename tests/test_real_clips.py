@@ -1,4 +1,4 @@
-"""Real annotations and real clips through the same commands, where they are at hand."""
+"""The pipeline on real annotations and real videos, where they are available."""
 
 import json
 import shutil
@@ -14,7 +14,7 @@ SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(not SHARED.is_dir(), reason="the real files are not at hand"),
+    pytest.mark.skipif(not SHARED.is_dir(), reason="the real files are not available"),
 ]
 
 MODEL = "ViT-S-32-alt"
@@ -23,7 +23,7 @@ MODEL = "ViT-S-32-alt"
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
-    """The paper's setting with a random encoder, all that is missing allowed, nothing trained."""
+    """The paper's setting with a random encoder; missing videos are allowed, nothing is trained."""
     import open_clip
     import torch
     from safetensors.torch import save_file
@@ -50,7 +50,7 @@ def project(tmp_path_factory):
     for name, videos in (("msrvtt", "videos/all"), ("msvd", "YouTubeClips")):
         shutil.copytree(SHARED / "annotations" / name, raw / name)
         shutil.copytree(SHARED / "clips" / name, raw / name / videos)
-        # what is read-only at the source must not be so here
+        # the originals may be read-only
         for path in (raw / name).rglob("*"):
             path.chmod(0o755 if path.is_dir() else 0o644)
     with zipfile.ZipFile(raw / "msrvtt" / "MSRVTT_data.json.zip") as archive:

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from xpool.ablations import gain
+from xpool.report.studies.curves import gain
 
 TOP = Path(__file__).resolve().parent.parent
 METRICS = TOP / "results" / "mini" / "metrics.csv"
@@ -48,7 +48,7 @@ def test_every_trained_method_is_at_least_five_times_chance(recall):
 
 
 def test_every_mean_lies_in_its_acceptance_band(recall):
-    """Meant to move? `python -m benchmarks.bands` makes new bands; say so in the CHANGELOG."""
+    """Meant to move? `python -m performance.bands` makes new bands; say so in the CHANGELOG."""
     bands = pd.read_csv(TOP / "tests" / "bands.csv").set_index(["benchmark", "method"])
     means = recall.groupby(["benchmark", "method"])["value"].mean()
     assert set(means.index) == set(bands.index)

@@ -5,8 +5,8 @@ import torch
 
 from baselines.mean_pool import MeanPool
 from baselines.top_k import TopK
-from xpool.command import InputError
-from xpool.interfaces import Pooling
+from xpool.pooling import Pooling
+from xpool.project.errors import InputError
 from xpool.similarity import _block_sizes, pair_similarity, similarity
 from xpool.xpool import XPool
 
@@ -61,12 +61,12 @@ def test_memory_bounds_the_tile():
 
 
 def test_same_text_ties_exactly_whatever_its_place():
-    """With a pooling whose result depends on the place in the tile, as rounding's may."""
+    """With a pooling whose result depends on the index in the tile, as that of rounding may."""
 
     class Uneven(MeanPool):
         def forward(self, text, frames, mask):
-            place = torch.arange(len(text))[:, None, None]
-            return super().forward(text, frames, mask) + 1e-3 * place
+            index = torch.arange(len(text))[:, None, None]
+            return super().forward(text, frames, mask) + 1e-3 * index
 
     text, frames = inputs(n_text=50)
     order = torch.randperm(117, generator=torch.Generator().manual_seed(0))

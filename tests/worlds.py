@@ -1,4 +1,4 @@
-"""Made-up benchmarks: of embeddings, on which text-conditioned pooling can learn, and of pixels."""
+"""Write made-up benchmarks, of embeddings on which a pooling can learn, and of pixels."""
 
 import json
 import zlib
@@ -10,13 +10,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
-from xpool import paths
-from xpool.captions import COLUMNS
-from xpool.embedding_cache import write_text_transformer
-from xpool.frame_cache import INDEX
-from xpool.interfaces import TextTransformer
-from xpool.records import RECORD
-from xpool.sources import TOP
+from xpool.data.frame_cache import INDEX
+from xpool.data.manifest import COLUMNS
+from xpool.encoders.text_transformer import write_text_transformer
+from xpool.pooling import TextTransformer
+from xpool.project import paths
+from xpool.project.fingerprints import TOP
+from xpool.project.records import RECORD
 
 DIM = 16
 FRAMES = 6
@@ -47,7 +47,7 @@ def text_transformer(layers=2, heads=2):
 
 
 def write_embeddings(folder: Path, videos=(40, 60, 20), captions=3, seed=0):
-    """Write what the embeddings step writes: each video has two scenes, each caption means one."""
+    """Write what the stage embeddings writes: each video has two scenes, each caption means one."""
     rng = np.random.default_rng(seed)
     folder.mkdir(parents=True)
     frames, texts, text, index = [], [], [], []
@@ -77,7 +77,7 @@ def write_embeddings(folder: Path, videos=(40, 60, 20), captions=3, seed=0):
 
 
 def write_encoder(folder: Path, seed=0):
-    """Write a CLIP that nothing has trained, as the weights step writes one."""
+    """Write an untrained CLIP, as the stage weights writes one."""
     import open_clip
     import torch
 
@@ -101,7 +101,7 @@ def write_encoder(folder: Path, seed=0):
 
 
 def write_pixels(setting: str, benchmark: str, videos=(16, 8, 4), captions=1, seed=0):
-    """Write what the fine-tuning regime reads, in the project of the current folder."""
+    """Write what fine-tuning reads, in the project of the current folder."""
     rng = np.random.default_rng(seed)
     write_encoder(paths.encoder(setting))
     folder = paths.frames(setting, benchmark)
@@ -127,9 +127,9 @@ def write_pixels(setting: str, benchmark: str, videos=(16, 8, 4), captions=1, se
 
 
 def write_project(**train):
-    """Write a project of one benchmark and two methods to the current folder, up to the training.
+    """Write a project of one benchmark and two methods to the current folder, ready to train.
 
-    Frozen-encoder runs only take the digest of the encoder, so any file stands for it.
+    Runs with a frozen encoder only take the encoder's digest, so any file can stand for it.
     """
     params = yaml.safe_load((TOP / "params.yaml").read_text())
     params |= {"benchmarks": ["msvd"], "baselines": ["mean_pool"], "seeds": [0]}
@@ -141,9 +141,9 @@ def write_project(**train):
     (paths.encoder("mini") / "weights.safetensors").write_bytes(b"of the encoder")
 
 
-def write_records(setting: str, places, **changes):
-    """Write the records of made-up runs, alike but for ``changes`` (``__`` in a key for a dot)."""
-    for method, benchmark, seed in places:
+def write_records(setting: str, cells, **changes):
+    """Write the records of made-up runs, equal but for ``changes`` (``__`` in a key for a dot)."""
+    for method, benchmark, seed in cells:
         record = {
             "encoder": "e" * 64,
             "data": {"embeddings": f"{benchmark:0<64}"},
@@ -156,10 +156,10 @@ def write_records(setting: str, places, **changes):
         }  # fmt: skip
         for key, value in changes.items():
             *parents, last = key.split("__")
-            place = record
+            section = record
             for parent in parents:
-                place = place[parent]
-            place[last] = value
+                section = section[parent]
+            section[last] = value
         scored = {"checkpoint": f"{method}{seed}"}
         for folder, content in (
             (paths.training(setting, method, benchmark, seed), record),

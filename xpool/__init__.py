@@ -1,11 +1,8 @@
-"""X-Pool and the shared machinery.
+"""X-Pool and the harness that measures it; ``docs/architecture.md`` is the map.
 
-Reading order, as the data flows:
-``generate`` (mini benchmarks only) → ``manifest`` → ``frames`` → ``encoders`` → ``embeddings`` →
-``train`` → ``evaluate`` → ``ranks`` → ``tables``. The method itself is ``xpool.xpool``; its
-controls live in ``baselines``.
+The method is :mod:`xpool.xpool`, its controls are in ``baselines``. The folders are layers: each
+imports only those before it in this list.
+
+``project`` · ``data`` · ``mini`` · ``encoders`` · ``training`` · ``statistics`` · ``ablation`` ·
+``report`` · ``stages`` · ``tools``
 """
-
-from xpool.usage import answer
-
-answer()

@@ -1,116 +1,55 @@
 """Compare two runs on the same queries: is the difference more than noise?
 
-Each of A and B is a run's folder, a file of ranks, or a similarity matrix, also of another code
-base; ``xpool.queries`` says what such a file holds. Differences are B minus A. One run each says
+Prints what ``xpool.statistics`` computes. Each run may come from any code base;
+``xpool.statistics.queries`` lists the kinds of file. Differences are B minus A. One run each says
 nothing about other seeds. ``docs/statistics.md`` explains every column.
-
-Run: ``python -m xpool.compare A B``, e.g. with
-``results/mini/similarity/mean_pool/msrvtt/0 results/mini/similarity/xpool/msrvtt/0``;
-``--json`` prints all figures as JSON; ``--video-of-text FILE`` is the column of each text's video,
-from 0, a line each, for a matrix that is not square
 """
 
-import argparse
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from xpool.command import InputError, run
+import typer
 
-# What counts and draws is imported where it is used, so that --help answers at once.
+# The modules that compute are imported where they are used, so that --help answers at once.
 if TYPE_CHECKING:
-    from xpool.paired import Comparison
-    from xpool.queries import Queries
+    from xpool.statistics.paired import Comparison
+    from xpool.statistics.queries import Queries
 
-DIRECTIONS = {"t2v": "Text to video", "v2t": "Video to text"}
+TITLES = {"t2v": "Text to video", "v2t": "Video to text"}
 
 
-def matched(first: "Queries", second: "Queries", names: tuple[str, str]) -> "Queries":
-    """Return the second run's queries in the order of the first's.
+def main(
+    a: Annotated[Path, typer.Argument(metavar="A", help="A run's folder, ranks or a matrix.")],
+    b: Annotated[Path, typer.Argument(metavar="B", help="Another run, on the same queries.")],
+    video_of_text: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="The column of each text's video, from 0, one a line; for matrices that are not "
+            "square.",
+        ),
+    ] = None,
+    print_json: Annotated[bool, typer.Option("--json", help="Print all figures as JSON.")] = False,
+) -> None:
+    """Compare two runs, of any code, on the same queries.
 
-    Args:
-        first: queries of one direction.
-        second: the same queries, in any order if both files name them.
-        names: of the two files, for the error.
+    A and B are each a run's folder, a file of ranks (.parquet, .csv) or a similarity matrix (.npy,
+    .csv). Differences are B minus A.
 
-    Raises:
-        InputError: other queries, other videos, or a gallery of another size.
+    Example: xpool compare results/mini/similarity/mean_pool/msrvtt/0
+    results/mini/similarity/xpool/msrvtt/0
     """
-    import numpy as np
+    from xpool.statistics.queries import compare, read, read_video_of_text
 
-    if first.named != second.named:
-        has, has_not = names if first.named else names[::-1]
-        raise InputError(
-            f"{has_not}: does not name its queries, and {has} does; save its ranks as a .csv with "
-            "the same query_id to compare them"
-        )
-    if None not in (first.n_candidates, second.n_candidates) and (
-        first.n_candidates != second.n_candidates
-    ):
-        raise InputError(
-            f"{names[1]}: a gallery of {second.n_candidates}, but {names[0]} has "
-            f"{first.n_candidates}; ranks among different numbers cannot be compared"
-        )
-    place = {name: row for row, name in enumerate(second.ids)}
-    missing = [name for name in first.ids if name not in place]
-    if missing or len(first.ids) != len(second.ids):
-        known = set(first.ids)
-        stray = [name for name in second.ids if name not in known]
-        lost = f"query {missing[0]} is not in {names[1]}" if missing else ""
-        more = f"query {stray[0]} is not in {names[0]}" if stray else ""
-        raise InputError(
-            f"{names[1]}: other queries than {names[0]} ({len(second.ids)} and "
-            f"{len(first.ids)}): {' and '.join(filter(None, (lost, more)))}"
-        )
-    moved = second.take(np.array([place[name] for name in first.ids]))
-    differ = np.flatnonzero(moved.video != first.video)
-    if len(differ):
-        row = differ[0]
-        raise InputError(
-            f"{names[1]}: query {first.ids[row]} belongs to video {moved.video[row]}, but in "
-            f"{names[0]} to {first.video[row]}"
-        )
-    return moved
-
-
-def compare(
-    first: dict[str, "Queries"], second: dict[str, "Queries"], names: tuple[str, str]
-) -> dict[str, dict[str, "Comparison"]]:
-    """Return the comparison per direction and metric, in the directions that both have.
-
-    Args:
-        first: queries per direction, by :func:`xpool.queries.read`.
-        second: the same of the other run.
-        names: of the two files, for errors.
-
-    Raises:
-        InputError: as :func:`matched`, or no direction in common.
-    """
-    import numpy as np
-
-    from xpool import paired
-    from xpool.bootstrap import METRICS, per_query
-    from xpool.seeds import seed_for
-
-    common = [direction for direction in DIRECTIONS if direction in first and direction in second]
-    if not common:
-        raise InputError(f"{names[1]}: has {', '.join(second)}, and {names[0]} {', '.join(first)}")
-    found: dict[str, dict[str, Comparison]] = {}
-    for direction in common:
-        before = first[direction]
-        after = matched(before, second[direction], names)
-        found[direction] = {
-            metric: paired.compare(
-                per_query(before.ranks, metric)[None],
-                per_query(after.ranks, metric)[None],
-                before.video,
-                metric,
-                np.random.default_rng(seed_for("compare", direction, metric)),
-            )
-            for metric in METRICS
-        }
-    return found
+    columns = read_video_of_text(video_of_text) if video_of_text else None
+    first, second = read(a, columns), read(b, columns)
+    found = compare(first, second, (str(a), str(b)))
+    if print_json:
+        print(json.dumps(as_json(found, first, second), indent=2, allow_nan=False))
+    else:
+        print(f"A: {a}\nB: {b}\n\n{as_text(found, first, second)}")
 
 
 def as_json(
@@ -123,10 +62,12 @@ def as_json(
     ``p_holm`` is adjusted for all lines; ``counted_twice`` is what the CLIP4Clip family's code
     prints for A and B, where a query ties and every video has one caption.
     """
+    from xpool.statistics.double_counting import both_counted_twice
+
     adjusted = iter(_holm(found))
     table: dict[str, dict[str, dict[str, Any]]] = {}
     for direction, metrics in found.items():
-        twice = _counted_twice(direction, first, second)
+        twice = both_counted_twice(direction, first, second)
         table[direction] = {}
         for metric, one in metrics.items():
             line = {**asdict(one), "p_holm": next(adjusted)}
@@ -147,7 +88,7 @@ def as_text(
     for direction, metrics in found.items():
         recall = metrics["R@1"]
         videos = f"{recall.n_queries:,} queries of {recall.n_videos:,} videos"
-        lines += [f"{DIRECTIONS[direction]} ({direction}): {videos}", ""]
+        lines += [f"{TITLES[direction]} ({direction}): {videos}", ""]
         rows = [("", "A", "B", "B - A", "95 % interval", "p", "p (Holm)", "won", "lost", "test")]
         rows += [
             (
@@ -167,8 +108,8 @@ def as_text(
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         lines += [
             "  ".join(
-                cell.ljust(width) if place in (0, len(row) - 1) else cell.rjust(width)
-                for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+                text.ljust(width) if column in (0, len(row) - 1) else text.rjust(width)
+                for column, (text, width) in enumerate(zip(row, widths, strict=True))
             ).rstrip()
             for row in rows
         ]
@@ -186,6 +127,8 @@ def as_text(
 
 def _ties(direction: str, first: dict[str, "Queries"], second: dict[str, "Queries"]) -> list[str]:
     """Say what ties, and what code that counts tied queries twice would have printed."""
+    from xpool.statistics.double_counting import both_counted_twice
+
     pair = (first[direction], second[direction])
     shares = [queries.ranks.tied() for queries in pair]
     if not any(shares):
@@ -194,7 +137,7 @@ def _ties(direction: str, first: dict[str, "Queries"], second: dict[str, "Querie
         f"Ties: the right answer ties in {shares[0]:.1f} % of A's queries and {shares[1]:.1f} % of "
         "B's; R@K is the expectation over their order."
     ]
-    twice = _counted_twice(direction, first, second)
+    twice = both_counted_twice(direction, first, second)
     if not twice:
         return lines
     lines.append("CLIP4Clip's metric, and those copied from it, count tied queries twice and print")
@@ -208,27 +151,10 @@ def _ties(direction: str, first: dict[str, "Queries"], second: dict[str, "Querie
     return lines
 
 
-def _counted_twice(
-    direction: str, first: dict[str, "Queries"], second: dict[str, "Queries"]
-) -> list[dict[str, float]]:
-    """Both runs' figures by such code; empty where nothing ties, or it would use other code."""
-    from xpool.ties import counted_twice
-
-    pair = (first[direction], second[direction])
-    square = all(
-        len(set(queries.video)) == len(queries.ids)
-        and queries.n_candidates in (None, len(queries.ids))
-        for queries in first.values()
-    )
-    if not square or not any(queries.ranks.tied() for queries in pair):
-        return []
-    return [counted_twice(queries.ranks) for queries in pair]
-
-
 def _holm(found: dict[str, dict[str, "Comparison"]]) -> list[float]:
     import numpy as np
 
-    from xpool.paired import holm
+    from xpool.statistics.paired import holm
 
     p_values = [one.p_value for metrics in found.values() for one in metrics.values()]
     return [float(p_value) for p_value in holm(np.array(p_values))]
@@ -238,30 +164,7 @@ def _p(p_value: float) -> str:
     return "<0.001" if p_value < 0.001 else f"{p_value:.3f}"
 
 
-def main() -> None:
-    """Print the comparison of two runs."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("a", type=Path, metavar="A", help="run's folder, ranks or matrix")
-    parser.add_argument("b", type=Path, metavar="B", help="another one, on the same queries")
-    parser.add_argument(
-        "--video-of-text",
-        type=Path,
-        metavar="FILE",
-        help="column of each text's video, a line each; for matrices that are not square",
-    )
-    parser.add_argument("--json", action="store_true", help="print all figures as JSON")
-    arguments = parser.parse_args()
-
-    from xpool.queries import read, read_owners
-
-    owners = read_owners(arguments.video_of_text) if arguments.video_of_text else None
-    first, second = read(arguments.a, owners), read(arguments.b, owners)
-    found = compare(first, second, (str(arguments.a), str(arguments.b)))
-    if arguments.json:
-        print(json.dumps(as_json(found, first, second), indent=2, allow_nan=False))
-    else:
-        print(f"A: {arguments.a}\nB: {arguments.b}\n\n{as_text(found, first, second)}")
-
-
 if __name__ == "__main__":
-    run(main)
+    from xpool.project.command import run_alone
+
+    run_alone(main)

@@ -1,12 +1,12 @@
 """Retrieval metrics in both directions, from one similarity matrix.
 
-``t2v``: each caption is a query and all videos are its gallery. ``v2t``: each video that has
-captions is a query and the gallery is the groups of captions, one group a video; a group's score is
-the maximum over its captions. Videos without captions are distractors in t2v only.
+``t2v``: each caption is a query, and its gallery is all videos. ``v2t``: each video that has
+captions is a query, and its gallery is the groups of captions, one group a video; a group's score
+is the maximum over its captions. Videos without captions are distractors in t2v only.
 
-Tie rule ("realistic"): whatever ties with the right answer stands before or after it with equal
-chance. R@K is the expectation over those orders and a rank is their mean, so that equal
-similarities everywhere give exactly the level of chance, and a rank may end in .5.
+Tie rule ("realistic"): a candidate that ties with the right answer ranks before or after it with
+equal chance. R@K is the expectation over these orders, and a rank is their mean. Equal similarities
+everywhere thus give exactly the level of chance, and a rank may end in .5.
 """
 
 from dataclasses import dataclass
@@ -15,19 +15,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xpool.command import InputError
+from xpool.project.errors import InputError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 CUTOFFS = (1, 5, 10, 50)
-# Elements of the matrix compared at a time: bounds the memory beside the matrix itself.
+# Elements of the matrix that are compared at a time; bounds the memory beyond the matrix itself.
 BLOCK = 2**22
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ranks:
-    """Where the right answer stands for each query of one direction."""
+    """Rank of the right answer for each query of one direction."""
 
     query: NDArray[np.int64]
     """Row (t2v) or column (v2t) of the matrix, ascending."""
@@ -38,24 +38,27 @@ class Ranks:
 
     @property
     def rank(self) -> NDArray[np.float64]:
-        """Mean rank over the orders of what ties; starts at 1."""
+        """Mean rank over the orders of tied candidates; starts at 1."""
         return self.n_greater + (self.n_tied + 1) / 2
 
     def hits(self, cutoff: int) -> NDArray[np.float64]:
-        """Chance in percent that the right answer is among the first, over the orders of ties."""
+        """Return the chance in percent that the right answer is among the first ``cutoff``."""
         found: NDArray[np.float64] = np.clip((cutoff - self.n_greater) / self.n_tied, 0, 1)
         return 100 * found
 
     def recall(self, cutoff: int) -> float:
-        """Percent of queries whose right answer is among the first ``cutoff``, in expectation."""
+        """Return the percent of queries with the right answer among the first ``cutoff``.
+
+        With ties it is the expectation over their orders.
+        """
         return float(self.hits(cutoff).mean())
 
     def tied(self) -> float:
-        """Percent of queries whose right answer ties with another candidate."""
+        """Return the percent of queries whose right answer ties with another candidate."""
         return float(100 * (self.n_tied > 1).mean())
 
     def metrics(self) -> dict[str, float]:
-        """R@1, R@5, R@10, R@50 in percent; median (MdR) and mean (MnR) of the ranks, from 1."""
+        """Return R@1, R@5, R@10, R@50 in percent, and median (MdR) and mean (MnR) of the ranks."""
         recalls = {f"R@{cutoff}": self.recall(cutoff) for cutoff in CUTOFFS}
         return {**recalls, "MdR": float(np.median(self.rank)), "MnR": float(self.rank.mean())}
 
@@ -63,7 +66,7 @@ class Ranks:
 def retrieval_metrics(
     similarity: "NDArray[Any] | Tensor", video_of_text: "NDArray[Any] | Tensor"
 ) -> dict[str, dict[str, float]]:
-    """Metrics in both directions; see the module's description for the protocol and ties.
+    """Return the metrics in both directions; the module's docstring defines protocol and ties.
 
     Args:
         similarity: ``(text, video)``, higher is nearer.
@@ -74,8 +77,8 @@ def retrieval_metrics(
         ranks from 1.
 
     Raises:
-        InputError: NaN or infinity in the matrix, or a video that is no column of it.
-        ValueError: shapes that do not fit each other, or video numbers that are no integers.
+        InputError: NaN or infinity in the matrix, or a video that is not a column of it.
+        ValueError: the shapes do not fit each other, or the videos are not integers.
 
     Example:
         >>> metrics = retrieval_metrics(np.zeros((4, 4)), np.arange(4))
@@ -89,35 +92,38 @@ def retrieval_metrics(
 def ranks(
     similarity: "NDArray[Any] | Tensor", video_of_text: "NDArray[Any] | Tensor"
 ) -> dict[str, Ranks]:
-    """Rank of every query, ``{"t2v": ..., "v2t": ...}``; arguments as :func:`retrieval_metrics`."""
-    scores, video = _checked(_array(similarity), _array(video_of_text))
-    return {"t2v": _text_to_video(scores, video), "v2t": _video_to_text(scores, video)}
+    """Return ranks, ``{"t2v": ..., "v2t": ...}``; arguments as for :func:`retrieval_metrics`."""
+    scores, video_of_text = _checked(_array(similarity), _array(video_of_text))
+    return {
+        "t2v": _text_to_video(scores, video_of_text),
+        "v2t": _video_to_text(scores, video_of_text),
+    }
 
 
-def _text_to_video(scores: NDArray[Any], video: NDArray[np.int64]) -> Ranks:
+def _text_to_video(scores: NDArray[Any], video_of_text: NDArray[np.int64]) -> Ranks:
     n_text, n_video = scores.shape
     greater, tied = np.empty(n_text, np.int64), np.empty(n_text, np.int64)
     rows = max(1, BLOCK // n_video)
     for start in range(0, n_text, rows):
         block = scores[start : start + rows]
-        right = block[np.arange(len(block)), video[start : start + rows]][:, None]
-        greater[start : start + rows] = (block > right).sum(axis=1)
-        tied[start : start + rows] = (block == right).sum(axis=1)
+        answers = block[np.arange(len(block)), video_of_text[start : start + rows]][:, None]
+        greater[start : start + rows] = (block > answers).sum(axis=1)
+        tied[start : start + rows] = (block == answers).sum(axis=1)
     return Ranks(query=np.arange(n_text), n_greater=greater, n_tied=tied)
 
 
-def _video_to_text(scores: NDArray[Any], video: NDArray[np.int64]) -> Ranks:
-    order = np.argsort(video, kind="stable")
-    queries, first = np.unique(video[order], return_index=True)
+def _video_to_text(scores: NDArray[Any], video_of_text: NDArray[np.int64]) -> Ranks:
+    order = np.argsort(video_of_text, kind="stable")
+    queries, first = np.unique(video_of_text[order], return_index=True)
     greater, tied = np.empty(len(queries), np.int64), np.empty(len(queries), np.int64)
     columns = max(1, BLOCK // len(scores))
     for start in range(0, len(queries), columns):
         block = scores[np.ix_(order, queries[start : start + columns])]
         groups = np.maximum.reduceat(block, first, axis=0)  # (group, video of this block)
         n = np.arange(block.shape[1])
-        right = groups[start + n, n]
-        greater[start : start + columns] = (groups > right).sum(axis=0)
-        tied[start : start + columns] = (groups == right).sum(axis=0)
+        answers = groups[start + n, n]
+        greater[start : start + columns] = (groups > answers).sum(axis=0)
+        tied[start : start + columns] = (groups == answers).sum(axis=0)
     return Ranks(query=queries, n_greater=greater, n_tied=tied)
 
 
@@ -130,24 +136,26 @@ def _array(values: "NDArray[Any] | Tensor") -> NDArray[Any]:
     return np.asarray(values)
 
 
-def _checked(scores: NDArray[Any], video: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64]]:
-    if scores.ndim != 2 or 0 in scores.shape or video.shape != scores.shape[:1]:
+def _checked(
+    scores: NDArray[Any], video_of_text: NDArray[Any]
+) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    if scores.ndim != 2 or 0 in scores.shape or video_of_text.shape != scores.shape[:1]:
         raise ValueError(
             "expected similarity (text, video) and video_of_text (text,), neither empty; "
-            f"got {scores.shape} and {video.shape}"
+            f"got {scores.shape} and {video_of_text.shape}"
         )
-    if not np.issubdtype(video.dtype, np.integer):
-        raise ValueError(f"expected integers in video_of_text; got {video.dtype}")
-    outside = np.flatnonzero((video < 0) | (video >= scores.shape[1]))
+    if not np.issubdtype(video_of_text.dtype, np.integer):
+        raise ValueError(f"expected integers in video_of_text; got {video_of_text.dtype}")
+    outside = np.flatnonzero((video_of_text < 0) | (video_of_text >= scores.shape[1]))
     if len(outside):
         raise InputError(
-            f"video_of_text row {outside[0]}: video {video[outside[0]]} is no column of the "
-            f"similarity, which has {scores.shape[1]} ({len(outside)} such rows)"
+            f"video_of_text row {outside[0]}: video {video_of_text[outside[0]]} is no column of "
+            f"the similarity, which has {scores.shape[1]} ({len(outside)} such rows)"
         )
     for row, values in enumerate(scores):
         if not np.isfinite(values).all():
             raise InputError(
-                f"similarity row {row}: NaN or infinity, which would rank as if it were a score; "
+                f"similarity row {row}: NaN or infinity, which would be ranked like a score; "
                 "look for a diverged training or broken embeddings"
             )
-    return scores, video.astype(np.int64)
+    return scores, video_of_text.astype(np.int64)

@@ -1,26 +1,27 @@
-"""Similarity of every text with every video, for any pooling, in bounded memory.
+"""Similarity of every text with every video, for any method, in bounded memory.
 
-The one expression for all methods: cosine of the text's raw embedding with the video as pooled for
-that text. Training's loss (:func:`pair_similarity`) and evaluation (:func:`similarity`) share it.
+All methods share one expression, the cosine of the text's raw embedding with the video as pooled
+for that text: in the training loss (:func:`pair_similarity`), in evaluation (:func:`similarity`),
+and in retrieval from a gallery that need not fit into memory (:func:`top_k`).
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from xpool.blocks import unit
-from xpool.command import InputError
+from xpool.pooling import slices, unit
+from xpool.project.errors import InputError
 
-# Arrays of (text, video, dim) that a pooling may hold at once, counted generously.
+# Upper estimate of the (text, video, dim) arrays that a pooling holds at once.
 COPIES_PER_PAIR = 8
 
 
 def cosine(pooled: Tensor, text: Tensor) -> Tensor:
-    """Cosine of each text with each video pooled for it.
+    """Return the cosine of each text with each video pooled for it.
 
     Args:
         pooled: ``(text | 1, video, dim)``.
@@ -33,10 +34,10 @@ def cosine(pooled: Tensor, text: Tensor) -> Tensor:
 
 
 def pair_similarity(method: nn.Module, text: Tensor, frames: Tensor, mask: Tensor) -> Tensor:
-    """Similarity of a training batch, in one piece and with gradient.
+    """Return the similarity of a training batch, in one piece and with gradient.
 
-    Pooling and cosine run in float32 also under autocast, where the encoder may not: a bfloat16
-    cosine has two significant digits, makes ties, and a temperature of 0.01 blows its error up.
+    Pooling and cosine run in float32 even under autocast: a bfloat16 cosine has two significant
+    digits and makes ties, and a temperature of 0.01 multiplies its error.
 
     Args:
         method: a ``Pooling``.
@@ -76,24 +77,24 @@ def similarity(
     blocks: tuple[int, int] | None = None,
     scorer: Literal["auto", "direct", "factorised"] = "auto",
 ) -> Tensor:
-    """Similarity of all texts with all videos, without gradient, in tiles over both.
+    """Return the similarity of all texts with all videos, without gradient, in tiles over both.
 
     Block sizes change the result by float rounding only. Texts with the same embedding are scored
-    once, so that they tie exactly, wherever they would have fallen in the tiles.
+    once, so that they tie exactly, whichever tiles they are in.
 
-    ``direct`` pools for each pair and takes the cosine; it fits every method and is what the others
-    are tested against. ``factorised`` asks the method for its own ``similarity(text, frames,
-    mask)``, which has to give the same values to rounding. ``auto`` does so where the method has
-    one and its ``similarity_pays(text, frames)`` says that it is faster.
+    ``direct`` pools for each pair and takes the cosine; it works for every method, and the others
+    are tested against it. ``factorised`` calls the method's own ``similarity(text, frames, mask)``,
+    which must give the same values to rounding. ``auto`` does so if the method has one and its
+    ``similarity_pays(text, frames)`` says that it is faster.
 
     Args:
         method: a ``Pooling``, on the device of the inputs; scored in eval mode.
         text: ``(text, dim)`` raw embeddings.
         frames: ``(video, frame, dim)`` raw embeddings; padded frames hold any finite value.
         mask: ``(video, frame)`` bool, True where the frame exists; None: all exist.
-        memory_mib: rough bound on the direct scorer's working memory, in MiB; a method's own has
-            its own bound.
-        blocks: number of texts and of videos per tile, in place of ``memory_mib``.
+        memory_mib: rough bound on the direct scorer's working memory, in MiB; a method's own
+            similarity has its own bound.
+        blocks: number of texts and of videos per tile, instead of ``memory_mib``.
         scorer: see above.
 
     Returns:
@@ -101,8 +102,7 @@ def similarity(
 
     Raises:
         InputError: NaN or infinity in an input, or a video without any frame.
-        ValueError: shapes that do not fit each other, or no factorised scorer where one is asked
-            for.
+        ValueError: the shapes do not fit each other, or the method has no factorised scorer.
     """
     mask = _checked_mask(text, frames, mask)
     text, frames = _at_least_float32(text, frames)
@@ -130,13 +130,53 @@ def similarity(
     return scores[index]
 
 
+def top_k(
+    method: nn.Module, text: Tensor, blocks: Iterable[tuple[Tensor, Tensor]], k: int
+) -> tuple[Tensor, Tensor]:
+    """Return the ``k`` most similar videos of each text, best first.
+
+    Holds one block of videos, its similarities and the ``k`` best of the blocks before. Videos that
+    tie are returned in the gallery's order, whatever the blocks. With a thousand videos a block the
+    fixed cost of a block does not matter (X-Pool multiplies its weights together).
+
+    Args:
+        method: a ``Pooling``, on the device of the inputs.
+        text: ``(text, dim)`` raw embeddings.
+        blocks: frames ``(video, frame, dim)`` and mask ``(video, frame)`` of some videos at a time,
+            in the gallery's order; the number of frames may differ between blocks.
+        k: number of videos to keep.
+
+    Returns:
+        Similarity and index in the gallery (from 0), each ``(text, min(k, videos))``.
+
+    Raises:
+        InputError: the gallery is empty, or :func:`similarity` refuses a block.
+        ValueError: ``k`` is below 1.
+    """
+    if k < 1:
+        raise ValueError(f"top_k: k must be at least 1; got {k}")
+    scores, videos, seen = None, None, 0
+    for frames, mask in blocks:
+        found = similarity(method, text, frames, mask)
+        number = torch.arange(seen, seen + len(frames), device=found.device).expand_as(found)
+        seen += len(frames)
+        if scores is not None and videos is not None:
+            found = torch.cat([scores, found], dim=1)
+            number = torch.cat([videos, number], dim=1)
+        order = found.argsort(dim=1, descending=True, stable=True)[:, :k]
+        scores, videos = found.gather(1, order), number.gather(1, order)
+    if scores is None or videos is None:
+        raise InputError("top_k: the gallery holds no video")
+    return scores, videos
+
+
 def _tiled(
     method: nn.Module, text: Tensor, frames: Tensor, mask: Tensor, blocks: tuple[int, int]
 ) -> Tensor:
     """Fill ``(text, video)`` tile by tile."""
     scores = text.new_empty(len(text), len(frames))
-    for videos in _slices(len(frames), blocks[1]):
-        for texts in _slices(len(text), blocks[0]):
+    for videos in slices(len(frames), blocks[1]):
+        for texts in slices(len(text), blocks[0]):
             tile = text[texts]
             pooled = _pooled(method, tile, frames[videos], mask[videos])
             if len(pooled) < len(tile):  # one embedding for all texts: pool these videos once
@@ -146,16 +186,10 @@ def _tiled(
     return scores
 
 
-def _slices(total: int, size: int) -> Iterator[slice]:
-    if size < 1:
-        raise ValueError(f"block sizes must be at least 1; got {size}")
-    return (slice(start, start + size) for start in range(0, total, size))
-
-
 def _block_sizes(n_text: int, frames: Tensor, memory_mib: float) -> tuple[int, int]:
-    """Numbers of texts and of videos whose tile fits into the memory.
+    """Return the numbers of texts and of videos whose tile fits into the memory.
 
-    A method projects a block's frames once per tile, so tiles are longer over texts than videos.
+    A method projects a block's frames once per tile, so a tile holds more texts than videos.
     """
     n_video, n_frame, dim = frames.shape
     pair_bytes = frames.element_size() * (COPIES_PER_PAIR * dim + 4 * n_frame)
@@ -212,7 +246,7 @@ def _at_least_float32(*tensors: Tensor) -> tuple[Tensor, ...]:
 
 @contextmanager
 def _evaluating(method: nn.Module) -> Iterator[None]:
-    """Put a module and all in it into eval mode, and back into the modes they had."""
+    """Put a module and its submodules into eval mode, and restore their modes afterwards."""
     modes = [(module, module.training) for module in method.modules()]
     method.eval()
     try:

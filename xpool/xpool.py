@@ -1,4 +1,4 @@
-"""X-Pool: each text attends to the frames of each video, and is compared with what it attended to.
+"""X-Pool: each text attends to a video's frames, and is compared with what it attends to.
 
 Notation of the paper → here: ``c_t`` → ``text``, ``C_v`` → ``frames``, ``D = D_p`` → ``dim``
 (queries, keys and values are as wide as the embeddings), ``z_{v|t}`` → the returned vector.
@@ -10,15 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from xpool import factorised
-from xpool.blocks import masked_softmax, without_padding
-from xpool.interfaces import Pooling
+from xpool.pooling import Pooling, masked_softmax, without_padding
 
 
 class CrossAttention(nn.Module):
     """Attention of texts (queries) over the frames of videos (keys and values)."""
 
     def __init__(self, dim: int, heads: int, temperature: float) -> None:
-        """Make the four projections, each the identity; see :class:`XPool` for the arguments."""
+        """Make four projections that start as the identity; arguments as for :class:`XPool`."""
         super().__init__()
         self.heads = heads
         self.scale = 1.0 / (math.sqrt(dim // heads) * temperature)
@@ -35,7 +34,7 @@ class CrossAttention(nn.Module):
         return masked_softmax(logits, mask[:, None, :])
 
     def forward(self, text: Tensor, frames: Tensor, mask: Tensor) -> Tensor:
-        """Return what each text attends to in each video: ``(text, video, dim)``."""
+        """Return the sum of each video's frames, weighted for each text: ``(text, video, dim)``."""
         weights = self.weights(text, frames, mask)
         value = self.v_proj(frames).unflatten(-1, (self.heads, -1))  # (video, frame, head, dim)
         attended = torch.einsum("tvhf,vfhd->tvhd", weights.to(value.dtype), value)
@@ -49,12 +48,12 @@ class XPool(Pooling):
     ``q = W_q LN1(text)``, ``k, v = W_k LN1(frame), W_v LN1(frame)`` (one LN1 for both),
     ``a = softmax over frames of q·k / (sqrt(dim / heads) temperature)``,
     ``r = LN2(W_o (sum of a v))``, result ``LN3(r + dropout(W r))``; each ``W`` has a bias. Neither
-    the text nor the frames are added back. Inputs are not normalised: unit vectors under LN1's
-    eps of 1e-5 would give other numbers.
+    the text nor the frames are added back. Inputs are not normalised: with LN1's eps of 1e-5, unit
+    vectors would give other numbers.
 
-    Source: arXiv 2203.15086, section 3; arrangement of layer norms and of dropout as the official
-    code has it (layer6ai-labs/xpool@bc88718 modules/transformer.py). Ours adds ``temperature`` and
-    the padding mask; with temperature 1 and full masks it is the paper's.
+    Source: arXiv 2203.15086, section 3; layer norms and dropout are arranged as in the official
+    code (layer6ai-labs/xpool@bc88718 modules/transformer.py). Ours adds ``temperature`` and the
+    padding mask; with temperature 1 and full masks it is the paper's.
     """
 
     def __init__(
@@ -89,7 +88,8 @@ class XPool(Pooling):
     def forward(self, text: Tensor, frames: Tensor, mask: Tensor) -> Tensor:
         """Pool for each pair of a text and a video.
 
-        Memory: several arrays of the result's size at once; callers bound it by passing blocks.
+        Holds several arrays of the result's size at once; callers bound the memory by passing
+        blocks.
 
         Returns:
             ``(text, video, dim)``.
@@ -117,13 +117,13 @@ class XPool(Pooling):
     def similarity(self, text: Tensor, frames: Tensor, mask: Tensor) -> Tensor:
         """Score all pairs by the factorised form: ``(text, video)``, 0 for a text of zeros.
 
-        Same values as cosine of :meth:`forward`'s result, to rounding, for a fraction of the work;
+        Gives the cosine of :meth:`forward`'s result, to rounding, for a fraction of the work.
         :func:`xpool.similarity.similarity` checks the inputs and calls it.
         """
         return factorised.similarity(self, text, frames, mask)
 
     def similarity_pays(self, text: Tensor, frames: Tensor) -> bool:
-        """Whether :meth:`similarity` is likely faster than pooling for each pair."""
+        """Return whether :meth:`similarity` is likely faster than pooling for each pair."""
         return factorised.pays(self.cross_attn.heads, text, frames)
 
 

@@ -1,1 +1,1 @@
-"""Text and image towers behind one interface: one file a library, each ending in ``ENCODER``."""
+"""CLIP behind one interface (one file a library, each ending in ``ENCODER``), and embeddings."""

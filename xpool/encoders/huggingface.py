@@ -1,34 +1,37 @@
-"""CLIP through transformers, by hub name or local folder, as the official X-Pool code loads it."""
+"""CLIP through transformers, by hub name or local folder, as the official X-Pool code loads it.
+
+transformers takes seconds to import. The functions that use it import it, since the stage ``check``
+imports this file.
+"""
 
 import os
 import pickle
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Self, cast
 
 import torch
 from torch import Tensor, nn
-from transformers import CLIPImageProcessor, CLIPModel, CLIPTokenizerFast
 
-from xpool.command import InputError
-from xpool.encoder import Encoder, EncoderParams
-from xpool.interfaces import TextTransformer
-from xpool.patches import multiply_patches
+from xpool.encoders.base import Encoder, EncoderParams
+from xpool.encoders.patches import multiply_patches
+from xpool.pooling import TextTransformer
+from xpool.project.errors import InputError
 
 
 class HuggingFace(Encoder):
     """A ``CLIPModel`` with its own tokenizer and image settings."""
 
-    def __init__(self, model: CLIPModel, tokenizer: Any, processor: Any) -> None:
+    def __init__(self, model: nn.Module, tokenizer: Any, processor: Any) -> None:
         super().__init__()
         self.model = cast(Any, model)
         multiply_patches(model)
         self._tokenizer = tokenizer
-        self.dim = int(model.config.projection_dim)
-        self.size_px = int(model.config.vision_config.image_size)
+        self.dim = int(self.model.config.projection_dim)
+        self.size_px = int(self.model.config.vision_config.image_size)
         self.mean = tuple(processor.image_mean)
         self.std = tuple(processor.image_std)
-        self._context = int(model.config.text_config.max_position_embeddings)
+        self._context = int(self.model.config.text_config.max_position_embeddings)
 
     @property
     def logit_scale(self) -> nn.Parameter:  # type: ignore[override]
@@ -36,18 +39,29 @@ class HuggingFace(Encoder):
         return cast(nn.Parameter, self.model.logit_scale)
 
     @classmethod
+    def problems(cls, params: EncoderParams) -> Iterable[str]:
+        """Yield the reason why transformers cannot provide such weights."""
+        if params.pretrained != "hub":
+            yield (
+                "pretrained: must be hub with library huggingface, where model names the weights; "
+                f"got {params.pretrained}"
+            )
+
+    @classmethod
     def prepare(cls, params: EncoderParams, folder: Path) -> None:
         """Fetch a model and its tokenizer, and write them as safetensors and JSON.
 
         Pickled weights are read with torch's tensors-only unpickler; remote code is never run.
         """
-        # for such weights transformers would ask a public service to convert the model's repository
+        from transformers import CLIPImageProcessor, CLIPModel, CLIPTokenizerFast
+
+        # for pickled weights transformers would ask a public service to convert the repository
         os.environ["DISABLE_SAFETENSORS_CONVERSION"] = "1"
         try:
             model, loading = CLIPModel.from_pretrained(
                 params.model, trust_remote_code=False, output_loading_info=True
             )
-            if loading["missing_keys"]:  # transformers draws them at random and goes on
+            if loading["missing_keys"]:  # transformers would draw them at random
                 raise ValueError(f"no weights for {sorted(loading['missing_keys'])[0]}")
             model.save_pretrained(folder)
             CLIPTokenizerFast.from_pretrained(params.model).save_pretrained(folder)
@@ -61,6 +75,8 @@ class HuggingFace(Encoder):
     @classmethod
     def open(cls, folder: Path) -> Self:
         """Read a folder that :meth:`prepare` wrote."""
+        from transformers import CLIPImageProcessor, CLIPModel, CLIPTokenizerFast
+
         if not (folder / "model.safetensors").is_file():
             raise InputError(f"{folder}/model.safetensors: not found; run `dvc repro weights`")
         return cls(
@@ -80,7 +96,7 @@ class HuggingFace(Encoder):
         return cast(Tensor, tokens["input_ids"])
 
     def encode_text(self, tokens: Tensor) -> Tensor:
-        """Encode; the padding needs no mask, since attention is causal and EOT comes before it."""
+        """Encode; padding needs no mask, since attention is causal and EOT comes before it."""
         return _pooled(self.model.get_text_features(input_ids=tokens))
 
     def encode_image(self, pixels: Tensor) -> Tensor:  # noqa: D102

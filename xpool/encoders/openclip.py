@@ -1,20 +1,22 @@
-"""CLIP through open_clip: any of its models with any of its tags or a local weights file."""
+"""CLIP through open_clip: any of its models, with any of its tags or a local weights file.
+
+open_clip takes seconds to import. The functions that use it import it, since the stage ``check``
+imports this file.
+"""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Self, cast
 
-import open_clip
 import torch
-from open_clip.transformer import QuickGELU
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from xpool.command import InputError
-from xpool.encoder import Encoder, EncoderParams
-from xpool.interfaces import TextTransformer
-from xpool.patches import multiply_patches
+from xpool.encoders.base import Encoder, EncoderParams
+from xpool.encoders.patches import multiply_patches
+from xpool.pooling import TextTransformer
+from xpool.project.errors import InputError
 
 CONFIG = "open_clip_config.json"
 WEIGHTS = "open_clip_model.safetensors"
@@ -41,13 +43,26 @@ class OpenClip(Encoder):
         return cast(nn.Parameter, self.model.logit_scale)
 
     @classmethod
+    def problems(cls, params: EncoderParams) -> Iterable[str]:
+        """Yield each reason why open_clip cannot provide such weights."""
+        if (params.pretrained == "mini_world") != (params.model == "tiny"):
+            yield (
+                "mini_world is how the tiny model of openclip is trained, and only that; "
+                f"got model {params.model}, pretrained {params.pretrained}"
+            )
+        if params.pretrained == "hub":
+            yield "pretrained: hub is for library huggingface; name a tag or a weights file"
+
+    @classmethod
     def prepare(cls, params: EncoderParams, folder: Path) -> None:
-        """Fetch by tag, or read a local file; only tensors are read, never code.
+        """Fetch weights by tag, or read a local file; only tensors are read, never code.
 
         A tag says whether its weights were trained with QuickGELU (OpenAI's were); open_clip itself
-        only warns when the model's config disagrees. A file does not say: name the model's
-        ``-quickgelu`` config for OpenAI's.
+        only warns if the model's config disagrees. A file does not say it: for OpenAI's weights,
+        name the model's ``-quickgelu`` config.
         """
+        import open_clip
+
         known = open_clip.list_models()
         if params.model not in known:
             near = [name for name in known if params.model.lower()[:5] in name.lower()]
@@ -69,7 +84,7 @@ class OpenClip(Encoder):
                 force_quick_gelu=bool(tag.get("quick_gelu")),
                 weights_only=True,
             )
-        except Exception as error:  # many kinds: network, archive, unpickling, shapes
+        except Exception as error:  # of many kinds: network, archive, unpickling, shapes
             raise InputError(
                 f"encoder: {params.model} with {params.pretrained!r} could not be loaded: "
                 f"{' '.join(str(error).split())[:300]}; a local file must be .safetensors or a "
@@ -83,6 +98,8 @@ class OpenClip(Encoder):
         """Read an open_clip ``local-dir``."""
         if not (folder / WEIGHTS).is_file():
             raise InputError(f"{folder / WEIGHTS}: not found; run `dvc repro weights`")
+        import open_clip
+
         name = f"local-dir:{folder}"
         return cls(open_clip.create_model(name), open_clip.get_tokenizer(name))
 
@@ -109,14 +126,16 @@ class OpenClip(Encoder):
 
 
 def _has_quick_gelu(model: nn.Module) -> bool:
+    from open_clip.transformer import QuickGELU
+
     return any(isinstance(module, QuickGELU) for module in model.modules())
 
 
 def save(model: nn.Module, config: dict[str, Any], folder: Path) -> None:
     """Write an open_clip ``local-dir``.
 
-    The activation is written as the model has it, which is as its weights' tag wants it: another
-    one would silently lose points later.
+    The config gets the model's own activation, which is the one that its weights were trained with;
+    another one would silently lower all results.
     """
     if not hasattr(model, "text_projection") or not isinstance(model.text_projection, Tensor):
         raise InputError(

@@ -1,1 +1,0 @@
-"""Measurements of the harness itself: speed and memory, and how often its intervals are right."""

@@ -1,0 +1,1 @@
+"""Measurements of the harness: its speed and memory, and how often its intervals are right."""

@@ -1,0 +1,110 @@
+"""How times and memory are measured, and the machine that they were measured on."""
+
+import os
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import torch
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One line of the table."""
+
+    what: str
+    """What was measured, with its shape."""
+    value: float | None
+    """None where it is not measured on this device."""
+    unit: str
+    baseline: float | None = None
+    """In the same unit, measured in the same run unless the note says otherwise."""
+    ratio: float | None = None
+    """How many times better than the baseline."""
+    note: str = ""
+
+
+def seconds(function: Callable[[], object], device: torch.device) -> float:
+    """Run a function once and return its wall time."""
+    _synchronize(device)
+    start = time.perf_counter()
+    function()
+    _synchronize(device)
+    return time.perf_counter() - start
+
+
+def paired(
+    fast: Callable[[], object], slow: Callable[[], object], device: torch.device, repeats: int
+) -> tuple[float, float, float]:
+    """Time two functions in turns, so that both see the same load of the machine.
+
+    Returns:
+        Median seconds of each, and the median over the turns of slow / fast.
+    """
+    fast()
+    turns = [(seconds(fast, device), seconds(slow, device)) for _ in range(repeats)]
+    quick, long = zip(*turns, strict=True)
+    ratios = [slow_one / fast_one for fast_one, slow_one in turns]
+    return statistics.median(quick), statistics.median(long), statistics.median(ratios)
+
+
+def peak_mib(function: Callable[[], object], device: torch.device) -> float | None:
+    """Return the peak memory of a function, in MiB above what was held before.
+
+    On a CPU, call it in a process of its own: memory that earlier work left to the allocator would
+    be reused unseen.
+
+    Returns:
+        None on a CPU outside Linux, where it cannot be measured.
+    """
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        held = torch.cuda.memory_allocated(device)
+        function()
+        return float(torch.cuda.max_memory_allocated(device) - held) / 2**20
+    if sys.platform != "linux":
+        function()
+        return None
+    Path("/proc/self/clear_refs").write_text("5")  # resets the peak
+    held = _status_kib("VmRSS")
+    function()
+    return (_status_kib("VmHWM") - held) / 2**10
+
+
+def machine(device: torch.device) -> dict[str, str]:
+    """Return date, hardware and versions."""
+    processor = f"{_processor()}, {os.cpu_count()} cores"
+    on = torch.cuda.get_device_name(device) if device.type == "cuda" else processor
+    return {
+        "date": datetime.now(UTC).date().isoformat(),
+        "device": f"{device.type}: {on}",
+        "threads": str(torch.get_num_threads()),
+        "load": f"{os.getloadavg()[0]:.1f} processes waiting or running at the start",
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+    }
+
+
+def _processor() -> str:
+    """Return the model of the CPU, as the system names it."""
+    table = Path("/proc/cpuinfo")
+    if table.is_file():
+        for line in table.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _status_kib(key: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(f"{key}:"))
+
+
+def _synchronize(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

@@ -1,0 +1,159 @@
+"""The measurements run and report; none of their times is tested."""
+
+import json
+import subprocess
+import sys
+
+import open_clip
+import pytest
+import torch
+
+from performance import __main__ as command
+from performance import coverage, decode, pipeline, scoring, training
+from performance.measure import Row, peak_mib
+from xpool.mini.generate import GenerateParams
+from xpool.project.errors import InputError
+from xpool.project.fingerprints import TOP
+
+CPU = torch.device("cpu")
+
+
+def test_rows_of_scoring_small_shapes(monkeypatch):
+    monkeypatch.setattr(scoring, "DIM", 32)
+    rows = [*scoring.against_direct(CPU, 20), *scoring.growth(CPU, (4, 8))]
+    values = {row.what: row.value for row in rows}
+    assert values["ranks 20 x 20, that differ from the direct form's"] == 0
+    assert all(value is not None for value in values.values())
+    assert rows[0].ratio > 0
+
+
+@pytest.mark.slow  # starts processes
+def test_rows_of_decode_short_videos(monkeypatch):
+    changes = {"videos": {"train": 1, "val": 0, "test": 1}, "duration_s": [2, 3], "rate_fps": 10}
+    made = GenerateParams.model_validate(decode.MADE.model_dump() | changes)
+    monkeypatch.setattr(decode, "MADE", made)
+    monkeypatch.setattr(decode, "REPEATS", 1)
+    many, one, other = decode.rows(CPU)
+    assert many.ratio > 0
+    assert one.ratio > 0
+    assert other.value == 0, "the baseline must give the frames that the frames step gives"
+
+
+def test_rows_of_training_one_step(monkeypatch):
+    load = training.Load(
+        batch_size=4, videos=2, captions=3, size=(20, 30), steps=1, workers=0, compiled=False
+    )
+    monkeypatch.setattr(training, "CPU", (load,))
+    monkeypatch.setattr(training, "REPEATS", 1)
+    measured, *left = training.rows(CPU)
+    assert measured.what == "training, 4 pairs of 2 videos"
+    assert measured.ratio > 0
+    assert {row.value for row in left} == {None}
+
+
+def test_both_training_loops_start_from_the_same_loss(monkeypatch):
+    """Without chance: frames as large as the encoder's, no crop and no dropout."""
+    load = training.Load(
+        batch_size=8, videos=4, captions=2, size=(48, 48), steps=1, workers=0, compiled=False
+    )
+    whole = training.transforms.Crop(0, 0, 48, 48, False)
+    monkeypatch.setattr(training.transforms, "draw_crop", lambda *_: whole)
+    monkeypatch.setattr(training, "POOLING", training.POOLING | {"dropout": 0.0})
+    with training.world(load, vit_b_32=False) as data:
+        ours = [next(training.our_loop(data, load, CPU, size)).item() for size in (None, 3)]
+        plain = next(training.plain_loop(data, load, CPU))
+    assert ours == pytest.approx([plain, plain], rel=1e-4)
+
+
+def test_arithmetic_of_an_encoder_is_the_published():
+    """Golden: open_clip's docs/model_profile.csv has 14.78 GFLOP for an image and a text."""
+    config = open_clip.get_model_config("ViT-B-32")
+    pair = training.flops(config, frames=1)
+    assert pair / 3 == pytest.approx(14.78e9, rel=0.005)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads Linux's process status")
+def test_peak_memory_counts_what_was_freed():
+    def brief():
+        return torch.ones(100 * 2**18).sum()
+
+    assert 95 < peak_mib(brief, CPU) < 200
+
+
+def test_table_marks_what_was_not_measured():
+    rows = [
+        Row(what="a", value=0.25, unit="s", baseline=5.0, ratio=20.0, note="n"),
+        Row(what="b", value=None, unit="s"),
+    ]
+    assert command.table(rows).splitlines() == [
+        "what       value     baseline   ratio  note",
+        "a           0.25  s         5  20.0 x  n",
+        "b     unmeasured  s",
+    ]
+
+
+def test_results_are_written_with_the_machine(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(scoring, "rows", lambda device: [Row(what="a", value=1.0, unit="s")])
+    file = tmp_path / "results.json"
+    command.main(["scoring"], file=file)
+    assert "unit" not in capsys.readouterr().out
+    record = json.loads(file.read_text())
+    assert record["results"]["scoring"][0]["what"] == "a"
+    assert {"date", "device", "torch", "python"} <= set(record["machine"])
+
+
+def test_the_pipeline_is_timed_only_where_it_has_nothing_to_do(tmp_path, monkeypatch):
+    monkeypatch.setattr(pipeline, "TOP", tmp_path)
+    assert [row.value for row in pipeline._repro()] == [None]
+    (tmp_path / "dvc.lock").write_text("stages: {}")  # of no pipeline: dvc status fails
+    assert [row.value for row in pipeline._repro()] == [None]
+
+
+def test_coverage_has_a_row_for_each_share(monkeypatch):
+    monkeypatch.setattr(coverage, "FEW_SIMULATIONS", 2)
+    rows = coverage.rows(CPU)
+    assert {row.what.partition(":")[0] for row in rows} == {"covered", "rejected"}
+    assert all(0 <= row.value <= 100 for row in rows)
+
+
+def test_what_was_measured_is_kept_when_a_run_is_stopped(tmp_path, monkeypatch):
+    def rows(device):
+        yield Row(what="a", value=1.0, unit="s")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(scoring, "rows", rows)
+    file = tmp_path / "results.json"
+    with pytest.raises(KeyboardInterrupt):
+        command.main(["scoring"], file=file)
+    assert json.loads(file.read_text())["results"]["scoring"][0]["what"] == "a"
+
+
+def test_unknown_measurement_is_named():
+    with pytest.raises(InputError, match="'sorcing'; known: scoring, decode, "):
+        command.main(["sorcing"])
+
+
+def test_the_command_takes_measurements_a_device_and_a_file(tmp_path):
+    """`make bench DEVICE=cuda JSON=file.json` and a single measurement, up to the first refusal."""
+    words = ["--device", "cuda", "--json", str(tmp_path / "a.json"), "sorcing"]
+    done = subprocess.run(
+        [sys.executable, "-m", "performance", *words],
+        cwd=TOP, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: no measurement 'sorcing'; known: scoring, ")
+
+
+@pytest.mark.slow  # imports torch twice
+def test_help_is_timed_against_an_import_that_succeeds(monkeypatch):
+    monkeypatch.setattr(pipeline, "REPEATS", 1)
+    (row,) = pipeline._help()
+    assert row.what == "python -m xpool train --help"
+    assert row.ratio > 1
+
+
+def test_a_command_that_fails_is_not_timed(monkeypatch):
+    monkeypatch.setattr(pipeline, "MODULE", "xpool.train")
+    monkeypatch.setattr(pipeline, "REPEATS", 1)
+    with pytest.raises(subprocess.CalledProcessError):
+        pipeline._help()

@@ -1,0 +1,124 @@
+"""How every command ends: one-line errors, tracebacks for bugs, no orphans."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+
+def python(code, cwd, **kwargs):
+    return subprocess.run(
+        [sys.executable, "-c", code], cwd=cwd, capture_output=True, text=True, timeout=60, **kwargs
+    )
+
+
+def command(body):
+    return (
+        "import sys\nfrom xpool.project.command import run\n"
+        "from xpool.project.errors import InputError\n"
+        f"def main():\n    {body}\nrun(main)\n"
+    )
+
+
+def test_input_error_is_one_line_and_status_2(top):
+    done = python(command("raise InputError('a.yaml: row 3: no such video; remove it')"), top)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr == "error: a.yaml: row 3: no such video; remove it\n"
+
+
+def test_input_error_of_several_lines_is_still_one_line(top):
+    done = python(command("raise InputError('first\\nsecond')"), top)
+    assert done.returncode == 2
+    assert done.stderr == "error: first second\n"
+
+
+def test_input_error_with_a_cause_shows_no_traceback(top):
+    body = "try: int('x')\n    except ValueError as error: raise InputError('bad') from error"
+    assert python(command(body), top).stderr == "error: bad\n"
+
+
+@pytest.mark.parametrize("kind", ["ValueError", "KeyError", "FileNotFoundError"])
+def test_any_other_error_is_a_bug_and_raises(top, kind):
+    done = python(command(f"raise {kind}('oops')"), top)
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr
+    assert f"{kind}: " in done.stderr
+
+
+def test_a_command_that_ends_well_exits_with_0_and_logs_to_stderr(top):
+    body = "import logging; logging.getLogger('xpool.x').info('done'); logging.info('chatter')"
+    done = python(command(body), top)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "xpool.x: done\n")
+
+
+def test_exit_status_of_the_command_is_kept(top):
+    assert python(command("sys.exit(7)"), top).returncode == 7
+
+
+def test_a_real_command_without_params_or_arguments_says_so(tmp_path, top):
+    def setting(*arguments):
+        return subprocess.run(
+            [sys.executable, "-m", "xpool", "setting", *arguments],
+            cwd=tmp_path,
+            env=os.environ | {"PYTHONPATH": str(top)},
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+
+    done = setting()
+    assert done.returncode == 2
+    assert "Error: Missing argument 'name'." in done.stderr
+    assert "Traceback" not in done.stderr
+    done = setting("paper")
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: params.yaml: not found")
+    assert done.stderr.count("\n") == 1
+
+
+def is_alive(pid):
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such call")
+def test_a_command_ends_when_its_parent_is_killed(top):
+    """The killed parent has no chance to end its child: the kernel does it."""
+    child = (
+        "import time\nfrom xpool.project.command import run\n"
+        "def main():\n    print('ready', flush=True)\n    time.sleep(300)\nrun(main)\n"
+    )
+    parent = (
+        "import subprocess, sys\n"
+        f"child = subprocess.Popen([sys.executable, '-c', {child!r}], stdout=subprocess.PIPE)\n"
+        "child.stdout.readline()\nprint(child.pid, flush=True)\nchild.wait()\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", parent], cwd=top, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        pid = int(process.stdout.readline())
+        assert is_alive(pid)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        until = time.monotonic() + 10
+        while is_alive(pid) and time.monotonic() < until:
+            time.sleep(0.02)
+        assert not is_alive(pid)
+    finally:
+        process.kill()
+        process.stdout.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such call")
+def test_a_command_whose_parent_lives_goes_on(top):
+    done = python(command("import time; time.sleep(0.2); print('end')"), top)
+    assert done.stdout == "end\n"

@@ -1,0 +1,244 @@
+"""Records of results: the commit that runs, and digests of params and data (oracle)."""
+
+import hashlib
+import json
+import shutil
+import subprocess
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+import torch
+import worlds
+import yaml
+
+from xpool.project import paths
+from xpool.project import provenance as module
+from xpool.project.digests import content
+from xpool.project.provenance import device_name, inputs_of, of_training, provenance
+from xpool.stages import evaluate, train
+from xpool.training import runs
+from xpool.training.data import EmbeddingData
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def checkout(tmp_path, monkeypatch):
+    """A folder that may become a git checkout."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(module, "TOP", tmp_path)
+    Path("params.yaml").write_text("setting: mini\n")
+    module._commit.cache_clear()
+    yield
+    module._commit.cache_clear()
+
+
+def git(*words):
+    flags = ["-c", "user.name=t", "-c", "user.email=t@t"]
+    done = subprocess.run(["git", *flags, *words], check=True, capture_output=True, text=True)
+    return done.stdout.strip()
+
+
+def committed():
+    git("init", "--quiet")
+    git("add", "--all")
+    git("commit", "--quiet", "-m", "t")
+    return git("rev-parse", "HEAD")
+
+
+def test_commit_is_that_of_the_checkout():
+    commit = committed()
+    assert provenance(CPU)["commit"] == commit
+
+
+def test_a_changed_file_is_marked_and_a_new_one_is_not():
+    commit = committed()
+    Path("notes.txt").touch()
+    assert provenance(CPU)["commit"] == commit
+    module._commit.cache_clear()
+    Path("params.yaml").write_text("setting: paper\n")
+    assert provenance(CPU)["commit"] == f"{commit}+"
+
+
+def test_what_the_pipeline_writes_itself_is_no_change():
+    Path("dvc.lock").write_text("stages: {}")
+    commit = committed()
+    Path("dvc.lock").write_text("stages: {train: {}}")
+    assert provenance(CPU)["commit"] == commit
+
+
+def test_commit_is_the_one_that_the_process_began_with():
+    commit = committed()
+    assert provenance(CPU)["commit"] == commit
+    Path("new.py").touch()
+    assert committed() != commit
+    assert provenance(CPU)["commit"] == commit
+
+
+def test_no_checkout_is_said(monkeypatch):
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(Path.cwd().parent))
+    assert provenance(CPU)["commit"] == "not a git checkout"
+
+
+def test_params_are_those_of_the_moment():
+    for text in ("setting: mini\n", "setting: paper\n"):
+        Path("params.yaml").write_text(text)
+        expected = hashlib.sha256(text.encode()).hexdigest()[:16]
+        assert provenance(CPU)["params"] == expected
+
+
+def test_device_and_versions_are_named():
+    found = provenance(CPU)
+    assert found["device"].startswith("cpu (")
+    assert torch.__version__ in found["versions"]
+
+
+CELL = ("mini", "mean_pool", "msvd", 0)
+METHOD = "baselines.mean_pool"
+
+
+def trained():
+    train.main(method=METHOD, benchmark="msvd")
+
+
+def record_of(folder):
+    return json.loads((folder(*CELL) / "provenance.json").read_text())
+
+
+def digest(path):
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_a_training_leaves_what_it_was_made_with():
+    worlds.write_project()
+    commit = committed()
+    before = datetime.now(UTC).isoformat(timespec="seconds")
+    trained()
+    found = record_of(paths.training)
+    assert (found["commit"], found["dirty"]) == (commit, False)
+    assert found["run"] == dict(zip(("setting", "method", "benchmark", "seed"), CELL, strict=True))
+    params = yaml.safe_load(Path("params.yaml").read_text())
+    assert found["params"] == {
+        "train": params["train"],
+        "frames": params["frames"],
+        "recipe": params["recipes"]["mean_pool"]["msvd"],
+        "selection": "val",
+        "manifest": params["manifest"]["msvd"],
+    }
+    assert found["data"] == {"embeddings": content([paths.embeddings("mini", "msvd")])}
+    assert found["encoder"] == content([paths.encoder("mini")])
+    names = ("checkpoint.safetensors", "curve.csv", "run.json", "evaluations.csv", "hits.parquet")
+    assert found["files"] == {name: digest(paths.training(*CELL) / name) for name in names}
+    assert found["versions"]["torch"] == version("torch")
+    assert {"python", "numpy", "open_clip_torch", "transformers", "accelerate", "av"} < set(
+        found["versions"]
+    )
+    assert found["threads"] == torch.get_num_threads() == 1
+    assert before <= found["started"] <= datetime.now(UTC).isoformat(timespec="seconds")
+    if not torch.cuda.is_available():
+        assert found["device"] == device_name(CPU)
+        assert found["precision"] == "fp32"
+        assert found["gpu_hours"] == 0
+        assert found["cpu_hours"] == pytest.approx(found["seconds"] / 3600, abs=1e-6)
+    assert 0 < found["seconds"] < 600
+
+
+def test_a_run_without_steps_took_no_time():
+    worlds.write_project(epochs=0)
+    trained()
+    assert record_of(paths.training)["seconds"] == 0
+
+
+def test_a_resumed_run_records_the_whole_time(monkeypatch):
+    """Its first start lies years back and took an hour, by what is in its work folder."""
+    worlds.write_project(epochs=2)
+    original, seen = EmbeddingData.batch, []
+
+    def stops(self, rows, seed):
+        seen.append(seed)
+        if len(seen) == 6:
+            raise KeyboardInterrupt
+        return original(self, rows, seed)
+
+    monkeypatch.setattr(EmbeddingData, "batch", stops)
+    with pytest.raises(KeyboardInterrupt):
+        trained()
+    monkeypatch.setattr(EmbeddingData, "batch", original)
+    (folder,) = Path(".work/train").glob("*@*")
+    (state,) = folder.glob("step-*/state.json")
+    state.write_text(json.dumps(json.loads(state.read_text()) | {"seconds": 3600.0}))
+    assert (folder / "started").is_file()
+    (folder / "started").write_text("2020-01-01T00:00:00+00:00")
+    trained()
+    found = record_of(paths.training)
+    assert found["started"] == "2020-01-01T00:00:00+00:00"
+    assert 3600 < found["seconds"] < 4200
+    assert [path.name for path in folder.iterdir()] == ["finished"]
+
+
+def test_a_finished_run_is_not_trained_again(monkeypatch):
+    """As DVC has it run when a seed is added: what the stage had made is gone."""
+    worlds.write_project()
+    seeds, fit = [], runs.fit
+
+    def notes(cell, *arguments):
+        seeds.append(cell.seed)
+        return fit(cell, *arguments)
+
+    monkeypatch.setattr(runs, "fit", notes)
+    trained()
+    before = {path.name: path.read_bytes() for path in paths.training(*CELL).glob("*.*")}
+    shutil.rmtree(paths.training(*CELL).parent)
+    params = yaml.safe_load(Path("params.yaml").read_text())
+    Path("params.yaml").write_text(yaml.safe_dump(params | {"seeds": [0, 3]}))
+    trained()
+    assert seeds == [0, 3]
+    assert {path.name: path.read_bytes() for path in paths.training(*CELL).glob("*.*")} == before
+    assert paths.training(*CELL[:-1], 3).is_dir()
+    Path("params.yaml").write_text(yaml.safe_dump(params | {"selection": "last"}))
+    trained()
+    assert seeds == [0, 3, 0], "by other params"
+
+
+def test_an_evaluation_leaves_the_same_record_each_time():
+    worlds.write_project()
+    trained()
+    evaluate.main(method=METHOD)
+    path = paths.similarity(*CELL) / "provenance.json"
+    before = path.read_bytes()
+    found = record_of(paths.similarity)
+    assert found["checkpoint"] == digest(paths.training(*CELL) / "checkpoint.safetensors")
+    names = ("similarity.npy", "texts.parquet", "videos.parquet")
+    assert found["files"] == {name: digest(path.with_name(name)) for name in names}
+    evaluate.main(method=METHOD)
+    assert path.read_bytes() == before
+
+
+def test_hours_are_those_of_all_devices(tmp_path, monkeypatch):
+    """Oracle: half an hour on two GPUs is one GPU hour; on two processes of a CPU, one CPU hour."""
+    monkeypatch.setattr(module, "device_name", str)
+    hours = {}
+    for device in ("cuda", "cpu"):
+        found = of_training(
+            run={}, params={}, origin={}, folder=tmp_path, files=(), device=torch.device(device),
+            precision="fp32", started="", seconds=1800.0, processes=2,
+        )  # fmt: skip
+        hours[device] = (found["gpu_hours"], found["cpu_hours"])
+    assert hours == {"cuda": (1.0, 0.0), "cpu": (0.0, 1.0)}
+
+
+def test_fine_tuning_reads_frames_and_the_manifest():
+    for path in (paths.frames("mini", "msvd"), paths.encoder("mini")):
+        path.mkdir(parents=True)
+        (path / "index").write_bytes(b"x")
+    manifest = paths.manifest("mini", "msvd")
+    manifest.parent.mkdir()
+    manifest.write_bytes(b"captions")
+    before = inputs_of("mini", "msvd", "frames")
+    assert set(before["data"]) == {"frames", "manifest"}
+    manifest.write_bytes(b"Captions")
+    after = inputs_of("mini", "msvd", "frames")
+    assert before["data"]["manifest"] != after["data"]["manifest"]
+    assert before["data"]["frames"] == after["data"]["frames"]

@@ -1,0 +1,147 @@
+"""Marks, bold cells and verdicts in the tables: by hand on made-up statistics, and refusals."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+from made_results import PARAMS, write_results
+
+from xpool.project import paths
+from xpool.project.errors import InputError
+from xpool.report.protocol import read_protocols
+from xpool.report.results import inputs
+from xpool.report.results.inputs import read_statistics
+from xpool.report.results.published import judged, notes, on_benchmark, read_published
+from xpool.report.results.significance import detectable_in_words, marks_in_words, standing
+
+
+def column(means, metric="R@1", apart=()):
+    """Cells and comparisons of one column; ``apart``: pairs that differ after Holm's correction."""
+    where = {"benchmark": "msvd", "direction": "t2v", "metric": metric}
+    cells = pd.DataFrame([{**where, "method": m, "mean": v} for m, v in means.items()])
+    names = sorted(means, key=lambda name: (name == "xpool", name))
+    lines = [
+        {
+            **where, "method": second, "against": first, "detectable": 3.21, "test": "some test",
+            "p_value": 0.001, "p_column": 0.01 if {first, second} in apart else 0.2,
+            "p_table": 0.3,
+        }
+        for index, first in enumerate(names)
+        for second in names[index + 1 :]
+    ]  # fmt: skip
+    return cells, pd.DataFrame(lines)
+
+
+@pytest.mark.parametrize(
+    ("metric", "means", "apart", "best", "marked"),
+    [
+        ("R@1", {"a": 1.0, "b": 3.0, "xpool": 5.0}, [{"a", "xpool"}], "b xpool", "a"),
+        ("R@1", {"a": 1.0, "b": 3.0, "xpool": 5.0}, [], "a b xpool", ""),
+        ("MnR", {"a": 1.0, "b": 3.0, "xpool": 5.0}, [{"a", "xpool"}], "a b", "a"),
+        # what differs from X-Pool but not from the best is tied with the best
+        ("R@1", {"a": 9.0, "b": 8.0, "xpool": 1.0}, [{"a", "xpool"}, {"b", "xpool"}], "a b", "a b"),
+        ("R@1", {"xpool": 5.0}, [], "", ""),  # nothing to be best of
+    ],
+)
+def test_bold_are_the_best_and_what_does_not_differ_from_it(metric, means, apart, best, marked):
+    cells, comparisons = column(means, metric, apart)
+    if comparisons.empty:
+        comparisons = column({"a": 1.0, "xpool": 2.0})[1].iloc[:0]
+    found = standing(cells, comparisons)
+    assert " ".join(found.loc[found["best"], "method"]) == best
+    assert " ".join(found.loc[found["mark"] != "", "method"]) == marked
+
+
+def test_mark_of_the_whole_table_replaces_that_of_the_column():
+    cells, comparisons = column({"a": 1.0, "xpool": 5.0}, apart=[{"a", "xpool"}])
+    assert standing(cells, comparisons)["mark"].tolist() == ["†", ""]
+    assert standing(cells, comparisons.assign(p_table=0.04))["mark"].tolist() == ["‡", ""]
+
+
+def test_words_name_the_test_and_what_could_have_been_found():
+    _, comparisons = column({"mean_pool": 1.0, "xpool": 5.0})
+    assert "p < 0.05 by some test;" in marks_in_words(comparisons)
+    assert detectable_in_words(comparisons)[0].endswith("correction: t2v 3.2 (Mean pooling).")
+    assert marks_in_words(comparisons.iloc[:0]) == ""
+    assert detectable_in_words(comparisons.iloc[:0]) == []
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_results()
+
+
+def paper(**changes):
+    """The paper's setting: real data, so that published figures can be compared."""
+    encoder = {"model": "openai/clip-vit-base-patch32", "pretrained": "hub"}
+    fine_tuned = {"reads": "frames", "frames": 12}
+    write_results(
+        {**PARAMS, "setting": "paper", "encoder": encoder, "train": fine_tuned, **changes}
+    )
+    protocols = read_protocols()
+    metrics, cells = inputs.read_metrics(protocols), read_statistics("cells", protocols)
+    found = on_benchmark(protocols[0], read_published())
+    return judged(protocols[0], found, metrics, cells)
+
+
+@pytest.mark.usefixtures("project")
+def test_verdicts_are_of_the_same_selection_only():
+    of_val = paper(selection="val").query("method == 'xpool' and kind == 'paper'")
+    reason = "not comparable (test-set selection: published on test, ours on val)"
+    recalls = of_val["metric"].str.startswith("R@")
+    assert set(of_val.loc[recalls, "verdict"]) == {reason}
+    assert set(of_val.loc[~recalls, "verdict"]) == {""}
+    assert notes(of_val)[0].endswith(f"Verdict: {reason}.")
+    of_test = paper(selection="test_window").query("method == 'xpool' and kind == 'paper'")
+    r1 = of_test.query("metric == 'R@1' and direction == 't2v'")
+    assert r1["verdict"].item() == "lower"  # 27 made-up points against 46.9
+    assert "Verdict on our runs, margin 2 points: t2v R@1" in notes(of_test)[0]
+
+
+@pytest.mark.usefixtures("project")
+def test_frozen_towers_are_another_backbone():
+    frozen = {"reads": "embeddings", "frames": 12}
+    found = paper(selection="test_window", train=frozen).query("method == 'xpool'")
+    assert "other backbone: ViT-B/32, ours ViT-B/32, towers frozen" in found["verdict"].iloc[0]
+
+
+@pytest.mark.usefixtures("project")
+def test_published_method_without_runs_has_no_verdict():
+    found = paper(baselines=["self_attention"]).query("method == 'mean_pool'")
+    recalls = found[found["metric"].str.startswith("R@")]
+    assert set(recalls["verdict"]) == {"not comparable (no such method here)"}
+
+
+@pytest.mark.usefixtures("project")
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("cells", lambda t: t[t.method != "xpool"], "nothing of xpool on lsmdc; run 'dvc repro'"),
+        ("comparisons", lambda t: t[t.benchmark != "msvd"], "nothing of mean_pool on msvd"),
+        ("comparisons", lambda t: t.assign(n_seeds=2), "of 2 seeds, and params.yaml lists 3"),
+        ("wins", lambda t: t[t.against != "mean_pool"], "nothing of mean_pool on lsmdc"),
+    ],
+)
+def test_statistics_of_other_cells_are_refused_by_name(name, change, message):
+    file = paths.statistics("mini") / f"{name}.csv"
+    change(pd.read_csv(file)).to_csv(file, index=False)
+    with pytest.raises(InputError, match=f"{file}: {message}"):
+        read_statistics(name, read_protocols())
+
+
+@pytest.mark.usefixtures("project")
+def test_statistics_of_dropped_methods_are_left_out():
+    Path("params.yaml").write_text(yaml.safe_dump({**PARAMS, "baselines": ["mean_pool"]}))
+    found = read_statistics("comparisons", read_protocols())
+    assert set(found["against"]) == {"mean_pool"}
+    assert set(found["method"]) == {"xpool"}
+
+
+@pytest.mark.usefixtures("project")
+def test_missing_statistics_are_named():
+    file = paths.statistics("mini") / "wins.csv"
+    file.unlink()
+    with pytest.raises(InputError, match=f"{file}: not found; run 'dvc repro'"):
+        read_statistics("wins", read_protocols())

@@ -1,0 +1,204 @@
+"""The stage `statistics` on made-up ranks: the modules it calls (oracle), refusals, bytes."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from made_ranks import EVALUATIONS, write_ranks
+from made_results import PARAMS
+
+from xpool.project import paths
+from xpool.project.errors import InputError
+from xpool.project.seeds import seed_for
+from xpool.stages import statistics
+from xpool.statistics import results
+from xpool.statistics.bootstrap import METRICS, per_query
+from xpool.statistics.paired import compare, holm
+from xpool.statistics.queries import read
+from xpool.statistics.results import WINS_COLUMNS, wins_by_shots
+from xpool.statistics.selection_bias import RULES
+
+SMALL = {**PARAMS, "benchmarks": ["msrvtt", "msvd"]}
+SIZES = {"msrvtt": (24, 24), "msvd": (60, 12)}
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(results, "REPLICATES", 200)
+    monkeypatch.setattr(results, "REPLICATES_PER_TEST", 1)
+    use(SMALL)
+
+
+def use(params):
+    Path("params.yaml").write_text(yaml.safe_dump(params))
+    write_ranks(params, {name: SIZES[name] for name in params["benchmarks"]})
+
+
+def made():
+    statistics.main()
+    names = ("cells", "comparisons", "wins", "selection")
+    return {name: pd.read_csv(paths.statistics("mini") / f"{name}.csv") for name in names}
+
+
+def rank_file(method, benchmark, seed):
+    return paths.ranks("mini") / method / benchmark / f"{seed}.parquet"
+
+
+@pytest.mark.usefixtures("project")
+def test_each_rule_has_the_test_figure_of_the_step_that_it_selects():
+    """Oracle: the evaluations themselves."""
+    selection = made()["selection"]
+    assert len(selection) == 2 * 3 * 3 * len(RULES)
+    for row in selection.rename(columns={"R@1": "r1"}).itertuples():
+        folder = paths.training("mini", row.method, row.benchmark, row.seed)
+        evaluations = pd.read_csv(folder / "evaluations.csv")
+        test = evaluations[evaluations["split"] == "test"].set_index("step")
+        assert row.r1 == pytest.approx(test["R@1"][row.step], abs=1e-9)
+        assert row.n_looks == EVALUATIONS
+        assert (row.chance > 0) == (row.rule == "test_window")
+        assert row.rule != "last" or row.step == test.index.max()
+
+
+@pytest.mark.usefixtures("project")
+def test_a_run_without_evaluations_is_named():
+    paths.training("mini", "xpool", "msvd", 1).joinpath("evaluations.csv").unlink()
+    with pytest.raises(InputError, match=r"msvd/1/evaluations.csv: not found; run 'dvc repro'"):
+        statistics.main()
+
+
+@pytest.mark.usefixtures("project")
+def test_cells_are_the_runs_own_metrics_inside_their_intervals():
+    cells = made()["cells"]
+    assert len(cells) == 2 * 3 * 2 * len(METRICS)
+    for row in cells.itertuples():
+        files = [rank_file(row.method, row.benchmark, seed) for seed in (0, 1, 2)]
+        runs = [read(file, None)[row.direction].ranks.metrics()[row.metric] for file in files]
+        assert row.mean == pytest.approx(np.mean(runs), abs=1e-9)
+        assert row.std == pytest.approx(np.std(runs, ddof=1), abs=1e-9)
+        assert row.ci_low <= row.mean <= row.ci_high
+        assert row.n_seeds == 3
+    recalls = cells[cells["metric"].str.startswith("R@")]
+    assert (recalls["n_independent"] > 0).all()
+    assert cells.loc[cells["metric"].isin(["MdR", "MnR"]), "n_independent"].isna().all()
+
+
+@pytest.mark.usefixtures("project")
+def test_comparisons_are_of_every_pair_and_adjusted_over_a_benchmark():
+    table = made()["comparisons"]
+    pairs = {("self_attention", "mean_pool"), ("xpool", "mean_pool"), ("xpool", "self_attention")}
+    assert set(zip(table["method"], table["against"], strict=True)) == pairs
+    assert len(table) == 2 * 2 * 5 * 3
+    for _, rows in table.groupby("benchmark"):
+        assert np.allclose(rows["p_table"], holm(rows["p_value"].to_numpy()))
+        for _, column in rows.groupby(["direction", "metric"]):
+            assert np.allclose(column["p_column"], holm(column["p_value"].to_numpy()))
+    row = table.query(
+        "benchmark == 'msvd' and direction == 't2v' and metric == 'R@5' and method == 'xpool' "
+        "and against == 'mean_pool'"
+    ).iloc[0]
+    values = []
+    for method in ("mean_pool", "xpool"):
+        queries = [read(rank_file(method, "msvd", seed), None)["t2v"] for seed in (0, 1, 2)]
+        values.append(np.stack([per_query(of_seed.ranks, "R@5") for of_seed in queries]))
+    seed = seed_for("statistics", "msvd", "xpool", "mean_pool", "t2v", "R@5")
+    found = compare(*values, queries[0].video, "R@5", np.random.default_rng(seed), 200)
+    assert row["n_videos"] == 12
+    for column in ("delta", "ci_low", "ci_high", "p_value", "won", "lost", "detectable"):
+        assert row[column] == pytest.approx(getattr(found, column), rel=1e-12), column
+
+
+@pytest.mark.usefixtures("project")
+def test_wins_of_all_bins_are_those_of_the_comparison():
+    tables = made()
+    lines = tables["comparisons"].query(
+        "method == 'xpool' and direction == 't2v' and metric == 'MnR'"
+    )
+    for (benchmark, against), bins in tables["wins"].groupby(["benchmark", "against"]):
+        whole = lines[(lines["benchmark"] == benchmark) & (lines["against"] == against)]
+        for outcome in ("won", "lost"):
+            counted = (bins[outcome] * bins["n_queries"] / 100).sum()
+            assert counted == pytest.approx(whole[outcome].item())
+        assert bins["n_queries"].sum() == whole["n_queries"].item()
+        assert bins["shots_low"].tolist() == [0, 1, 2, 3]
+
+
+@pytest.mark.usefixtures("project")
+def test_runs_in_another_order_give_the_same_figures():
+    before = made()
+    file = rank_file("xpool", "msvd", 1)
+    pd.read_parquet(file).sample(frac=1, random_state=0).to_parquet(file, index=False)
+    after = made()
+    for name, table in before.items():
+        pd.testing.assert_frame_equal(table, after[name])
+
+
+@pytest.mark.usefixtures("project")
+def test_the_same_ranks_give_the_same_bytes():
+    def written():
+        statistics.main()
+        return {path.name: path.read_bytes() for path in paths.statistics("mini").iterdir()}
+
+    first = written()
+    assert set(first) == {"cells.csv", "comparisons.csv", "wins.csv", "selection.csv"}
+    assert written() == first
+
+
+@pytest.mark.usefixtures("project")
+def test_one_seed_is_tested_over_queries_alone():
+    use({**SMALL, "seeds": [4]})
+    tables = made()
+    assert tables["cells"]["std"].isna().all()
+    assert (tables["cells"]["ci_low"] <= tables["cells"]["mean"]).all()
+    assert set(tables["comparisons"]["test"]) <= {
+        "exact McNemar", "sign-flip permutation over videos", "bootstrap over videos",
+    }  # fmt: skip
+
+
+@pytest.mark.usefixtures("project")
+def test_one_method_and_one_seed_have_intervals_and_nothing_to_compare():
+    use({**SMALL, "baselines": [], "seeds": [4]})
+    tables = made()
+    assert tables["cells"]["std"].isna().all()
+    assert tables["cells"]["ci_low"].notna().all()
+    assert tables["comparisons"].empty
+    assert tables["wins"].empty
+    assert list(tables["wins"].columns) == ["benchmark", "against", *WINS_COLUMNS]
+
+
+@pytest.mark.usefixtures("project")
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda file: file.unlink(), "2.parquet: not found; run 'dvc repro'"),
+        (
+            lambda file: pd.read_parquet(file).iloc[1:].to_parquet(file),
+            "2.parquet: other queries than .*query c0 is not in",
+        ),
+        (
+            lambda file: pd.read_parquet(file).query("direction == 't2v'").to_parquet(file),
+            "2.parquet: no v2t",
+        ),
+    ],
+)
+def test_runs_that_do_not_fit_are_refused_by_name(spoil, message):
+    spoil(rank_file("xpool", "msrvtt", 2))
+    with pytest.raises(InputError, match=message):
+        statistics.main()
+
+
+@pytest.mark.usefixtures("project")
+def test_video_without_a_count_of_shots_is_refused_by_name():
+    file = paths.shots("mini", "msvd")
+    pd.read_csv(file).query("video_id != 'v3'").to_csv(file, index=False)
+    with pytest.raises(InputError, match="video v3 of msvd has no count .*repro shots'"):
+        statistics.main()
+
+
+def test_bin_where_every_query_is_won_is_not_taken_for_sure():
+    won = np.ones(10)
+    table = wins_by_shots(won, np.arange(10), np.zeros(10, int), np.random.default_rng(0), 99)
+    assert table["net"].item() == 100
+    assert table["ci_low"].item() == pytest.approx(200 * 0.025**0.1 - 100)

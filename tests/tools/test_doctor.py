@@ -1,0 +1,129 @@
+"""The doctor reports each need in one line, whatever is broken, and its exit status says so."""
+
+import sys
+from pathlib import Path
+
+import optuna
+import pytest
+
+from xpool.ablation.storage import OptunaParams, open_storage
+from xpool.project.params import read
+from xpool.tools import doctor
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("XPOOL_STORAGE", raising=False)
+    Path("params.yaml").write_text(
+        "setting: mini\nbenchmarks: [msrvtt, msvd]\n"
+        "optuna: {storage: sqlite:///.optuna/s.db, workers: 1, heartbeat_s: 60, retries: 0}\n"
+    )
+
+
+def lines():
+    return {line.split()[1]: (fine, line) for fine, line in doctor.report()}
+
+
+@pytest.mark.usefixtures("project")
+def test_all_checks_pass_here_in_one_line_each():
+    found = lines()
+    assert set(found) == set(doctor.CHECKS)
+    for fine, line in found.values():
+        assert fine, line
+        assert line.startswith("ok    ")
+        assert "\n" not in line
+    assert sys.version.split()[0] in found["python"][1]
+    assert "torch " in found["packages"][1]
+    assert "libx264" not in found["codecs"][1]
+
+
+@pytest.mark.usefixtures("project")
+def test_data_and_encoder_say_what_is_missing_and_how_to_get_it():
+    found = lines()
+    assert "msvd not there yet (made by `make repro`)" in found["data"][1]
+    assert "`dvc repro weights`" in found["encoder"][1]
+    Path("data", "mini", "raw", "msvd").mkdir(parents=True)
+    Path("data", "mini", "encoder").mkdir()
+    Path("data", "mini", "encoder", "encoder.json").touch()
+    found = lines()
+    assert "msvd found" in found["data"][1]
+    assert "msrvtt not there yet" in found["data"][1]
+    assert "prepared in data/mini/encoder" in found["encoder"][1]
+
+
+@pytest.mark.usefixtures("project")
+def test_in_the_paper_setting_the_user_puts_the_data():
+    Path("params.yaml").write_text("setting: paper\nbenchmarks: [msrvtt]\n")
+    assert "msrvtt not there yet (put it in data/paper/raw/msrvtt)" in lines()["data"][1]
+
+
+@pytest.mark.usefixtures("project")
+def test_studies_are_counted_and_looking_makes_no_storage():
+    assert "sqlite:///.optuna/s.db not there yet" in lines()["studies"][1]
+    assert not Path(".optuna").exists()
+    storage = open_storage(read("optuna", OptunaParams))
+    for name in ("temperature-msvd", "search-msvd"):
+        optuna.create_study(study_name=name, storage=storage)
+    assert "2 in sqlite:///.optuna/s.db; `make dashboard`" in lines()["studies"][1]
+
+
+@pytest.mark.usefixtures("project")
+def test_a_storage_that_cannot_be_opened_is_wrong_and_the_password_is_not_told(monkeypatch):
+    monkeypatch.setenv("XPOOL_STORAGE", "postgresql://me:hidden@127.0.0.1:1/studies")
+    fine, line = lines()["studies"]
+    assert not fine
+    assert "XPOOL_STORAGE" in line
+    assert "hidden" not in line
+
+
+@pytest.mark.usefixtures("project")
+def test_what_only_tests_want_is_never_wrong(monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setattr(Path, "glob", lambda *_: iter(()))
+    found = lines()
+    assert found["database"] == (
+        True,
+        "ok    database  no PostgreSQL server; only tests need one "
+        "(Debian: apt-get install postgresql)",
+    )
+    assert found["browser"][0]
+    assert "apt-get install chromium chromium-driver" in found["browser"][1]
+
+
+def test_without_params_the_other_checks_still_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    found = lines()
+    assert found["data"] == (
+        False,
+        "WRONG data      params.yaml: not found; run this from the project's top folder",
+    )
+    assert found["python"][0]
+    assert found["git"][0]
+
+
+@pytest.mark.usefixtures("project")
+def test_too_little_disk_is_wrong(monkeypatch):
+    monkeypatch.setattr(doctor, "LEAST_DISK_GIB", 10**9)
+    fine, line = lines()["disk"]
+    assert not fine
+    assert "the mini setting needs" in line
+
+
+@pytest.mark.usefixtures("project")
+def test_missing_git_is_wrong(monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    assert not lines()["git"][0]
+
+
+@pytest.mark.usefixtures("project")
+@pytest.mark.parametrize(("probe", "status"), [(lambda: "well", 0), (lambda: 1 / 0, 1)])
+def test_exit_status_and_output(monkeypatch, capsys, probe, status):
+    monkeypatch.setattr(doctor, "CHECKS", {"thing": probe})
+    with pytest.raises(SystemExit) as caught:
+        doctor.main()
+    assert caught.value.code == status
+    out = capsys.readouterr().out
+    assert out == (
+        "ok    thing     well\n" if status == 0 else "WRONG thing     division by zero\n"
+    )

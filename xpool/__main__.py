@@ -1,0 +1,71 @@
+"""The command ``xpool``: one sub-command for each stage of the pipeline and for each tool.
+
+The stages and tools import what is slow inside their functions, so that ``--help`` answers at once.
+"""
+
+import typer
+
+from xpool import compare
+from xpool.project.command import run
+from xpool.stages import (
+    ablate,
+    check,
+    embeddings,
+    evaluate,
+    frames,
+    generate,
+    manifest,
+    ranks,
+    report,
+    scenes,
+    shots,
+    statistics,
+    train,
+    weights,
+)
+from xpool.tools import dashboard, doctor, setting, study_worker, summary, verify
+
+app = typer.Typer(
+    help="Does X-Pool really beat text-agnostic pooling? The stages, in the order of the "
+    "pipeline, and then the tools.",
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+STAGES = {
+    "check": check,
+    "generate": generate,
+    "weights": weights,
+    "manifest": manifest,
+    "frames": frames,
+    "embeddings": embeddings,
+    "shots": shots,
+    "scenes": scenes,
+    "train": train,
+    "evaluate": evaluate,
+    "ranks": ranks,
+    "statistics": statistics,
+    "ablate": ablate,
+    "report": report,
+}
+TOOLS = {
+    "summary": summary,
+    "compare": compare,
+    "verify": verify,
+    "dashboard": dashboard,
+    "study-worker": study_worker,
+    "setting": setting,
+    "doctor": doctor,
+}
+for name, module in (STAGES | TOOLS).items():
+    app.command(name)(module.main)
+
+
+def main() -> None:
+    """Run the sub-command that the command line names."""
+    run(app)
+
+
+if __name__ == "__main__":
+    main()

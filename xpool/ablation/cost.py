@@ -1,0 +1,56 @@
+"""What a trained method costs: milliseconds for each gallery video."""
+
+import time
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import torch
+
+from xpool.ablation.lab import Lab, Trained
+from xpool.encoders.base import open_encoder
+from xpool.encoders.embed import embed_images
+from xpool.project import paths
+from xpool.project.params import setting
+from xpool.similarity import similarity
+
+TIMINGS = 3
+"""Repeats of a measurement; the shortest counts, since other processes only add time."""
+
+
+def gallery_cost_ms(trained: Trained, lab: Lab) -> float:
+    """Return the milliseconds to encode a gallery video's frames and score it against all texts.
+
+    The image tower is timed once a process, on noise: its time does not depend on the pixels.
+    """
+    gallery, method = trained.gallery, trained.model.pooling
+    frame_s = _encoding_s(setting(), str(lab.accelerator.device))
+
+    def score() -> None:
+        with torch.inference_mode():
+            similarity(method, gallery.text, gallery.frames, gallery.mask)
+
+    scoring_s = _least_time_s(score, lab.accelerator.device) / len(gallery.video_ids)
+    return 1000 * (frame_s * gallery.frames.shape[1] + scoring_s)
+
+
+@cache
+def _encoding_s(here: str, device: str) -> float:
+    """Seconds that the image tower takes for one frame, in batches of 64."""
+    encoder = open_encoder(paths.encoder(here)).to(device).eval()
+    size = encoder.size_px
+    noise = torch.randint(0, 256, (64, 3, size, size), dtype=torch.uint8)
+    return (
+        _least_time_s(lambda: embed_images(encoder, iter([noise]), 64), torch.device(device)) / 64
+    )
+
+
+def _least_time_s(work: Callable[[], Any], device: torch.device) -> float:
+    times = []
+    for _ in range(TIMINGS):
+        began = time.perf_counter()
+        work()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        times.append(time.perf_counter() - began)
+    return min(times)

@@ -1,1 +1,0 @@
-"""Official layouts and annotation formats: one file a benchmark, each ending in ``BENCHMARK``."""

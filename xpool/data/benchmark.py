@@ -1,0 +1,193 @@
+"""A benchmark: its licence, options, published counts, official files and mini version.
+
+Each file in ``xpool/data/benchmarks/`` subclasses :class:`Benchmark` and ends in
+``BENCHMARK = ...``. It reads the official files of one benchmark, and its :class:`Layout` writes a
+generated copy of them. Other code asks the benchmark and never compares its name.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol
+
+import numpy as np
+import pandas as pd
+from pydantic import Field
+
+from xpool.data.manifest import COLUMNS
+from xpool.data.raw_folder import RawFolder
+from xpool.project import plugins
+from xpool.project.params import Section
+
+Split = Literal["train", "val", "test"]
+SPLITS: tuple[Split, ...] = ("train", "val", "test")
+"""The splits, in the order of every manifest."""
+Named = dict[Split, list[str]]
+"""The video ids of each split."""
+Durations = dict[Split, list[float]]
+"""The length in seconds of each video of each split."""
+
+
+class Counts(NamedTuple):
+    """Size of one split; None if no source gives it."""
+
+    videos: int | None
+    captions: int | None
+
+
+class ManifestOptions(Section):
+    """Params ``manifest.<benchmark>`` that every benchmark has."""
+
+    allowed_missing: float = Field(ge=0, le=1)
+    """Share of each split's videos that may be absent. Each split counts alone: a hundred lost test
+    videos are one percent of all videos but a tenth of the gallery, and improve every metric."""
+
+
+class Listed(Protocol):
+    """A generated video, as the annotation files list it."""
+
+    @property
+    def video_id(self) -> str:
+        """Its id."""
+
+    @property
+    def split(self) -> Split:
+        """Its split."""
+
+    @property
+    def duration_s(self) -> float:
+        """Its length in seconds."""
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """Its captions."""
+
+
+class Layout(ABC):
+    """How a generated copy of a benchmark is named, worded, stored and listed."""
+
+    has_val: ClassVar[bool] = True
+    """Whether the official files have a validation split."""
+    repeated_ids: ClassVar[int] = 0
+    """How many training videos the official files list twice, each time with another caption."""
+
+    @abstractmethod
+    def name(self, durations: Durations, rng: np.random.Generator) -> Named:
+        """Return an id for each video."""
+
+    @abstractmethod
+    def path(self, video_id: str) -> Path:
+        """Return a video's path relative to the raw folder."""
+
+    def word(self, caption: str, opening: str) -> str:
+        """Return a caption in the benchmark's style.
+
+        Args:
+            caption: lower case, without punctuation.
+            opening: its first words if they name the background, else empty.
+        """
+        return caption
+
+    @abstractmethod
+    def write(self, videos: Sequence[Listed], folder: Path, rng: np.random.Generator) -> None:
+        """Write the annotation files into the raw folder."""
+
+
+class Benchmark(ABC):
+    """One benchmark, read from its official files.
+
+    Source: the formats that the authors' code and the field's loaders read, see docs/real_data.md.
+    """
+
+    name: ClassVar[str]
+    """Name in params.yaml and in paths, e.g. ``"msrvtt"``."""
+    title: ClassVar[str]
+    """Name in tables, e.g. ``"MSR-VTT"``."""
+    licence: ClassVar[str]
+    """The terms of use of the videos and captions."""
+    source: ClassVar[str]
+    """Where the files come from."""
+    Options: ClassVar[type[ManifestOptions]]
+    """Params ``manifest.<name>``."""
+    checksums: ClassVar[Mapping[str, str]] = {}
+    """SHA-256 of the published annotation files, by file name, where known."""
+    protocol: ClassVar[str] = ""
+    """Training list and test set, spelled as in the column ``protocol`` of ``published.csv``, with
+    options in braces."""
+    layout: ClassVar[Layout | None] = None
+    """How its mini version is written; None if it has none."""
+    validation_option: ClassVar[str | None] = None
+    """Option that takes validation videos out of training, for a benchmark without such a split."""
+
+    @abstractmethod
+    def published_counts(self, options: Any) -> dict[str, Counts]:
+        """Return the published size of each split under these options."""
+
+    def mini_counts(self, generated: Mapping[str, int], options: Any) -> dict[str, Counts]:
+        """Return the expected size of each split of a generated copy.
+
+        Args:
+            generated: number of videos of each split that the generator was asked for.
+            options: params ``manifest.<name>``.
+        """
+        return {split: Counts(count, None) for split, count in generated.items() if count}
+
+    def skipped(self, options: Any) -> tuple[str, ...]:
+        """Return the ids of the videos that these options leave out."""
+        return ()
+
+    @abstractmethod
+    def annotation_files(self, folder: RawFolder, options: Any) -> list[Path]:
+        """Return the annotation files that :meth:`read` reads under these options.
+
+        Raises:
+            InputError: one is missing, or is there twice.
+        """
+
+    @abstractmethod
+    def rows(self, folder: RawFolder, options: Any) -> pd.DataFrame:
+        """Do what :meth:`read` does, from a folder that is already listed."""
+
+    def read(self, raw: Path, options: Any) -> pd.DataFrame:
+        """Read all captions; the videos may be absent.
+
+        Args:
+            raw: the benchmark's raw folder.
+            options: params ``manifest.<name>``.
+
+        Returns:
+            One row for each caption, with columns :data:`COLUMNS`; splits in the order of
+            :data:`SPLITS`, rows in that of the official files, captions unchanged. ``caption_id``
+            is the official id, or else ``<video_id>#<k>``, where k counts the video's captions in
+            the official order. ``path`` is where the video is, or, if it is absent, where the
+            official layout has it.
+
+        Raises:
+            InputError: a file is missing, ambiguous or not in its official format.
+        """
+        return self.rows(RawFolder.scan(raw, self.name), options)
+
+
+def caption_table(rows: Iterable[tuple[str, str, str, str, str]]) -> pd.DataFrame:
+    """Return rows, in the order of :data:`COLUMNS`, as a table of strings."""
+    return pd.DataFrame(list(rows), columns=list(COLUMNS), dtype="str")
+
+
+def load(name: str) -> Benchmark:
+    """Return the benchmark of that name.
+
+    Raises:
+        InputError: there is no such file in ``xpool/data/benchmarks``.
+    """
+    benchmark: Benchmark = plugins.load(f"xpool.data.benchmarks.{name}", "BENCHMARK")
+    return benchmark
+
+
+def write_lines(path: Path, lines: Sequence[str]) -> None:
+    """Write a text file with the same bytes on every system."""
+    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8", newline="\n")
+
+
+def of_split(videos: Sequence[Listed], split: Split) -> list[Listed]:
+    """Return the videos of a split, in the given order."""
+    return [video for video in videos if video.split == split]

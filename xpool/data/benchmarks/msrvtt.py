@@ -1,0 +1,279 @@
+"""MSR-VTT: 7k or 9k training videos with 20 captions each, tested on the 1k-A split.
+
+The 1k-A test (JSFusion's) has 1,000 videos with one caption each, taken from its csv. 35 of the
+1,000 differ from all 20 captions of their video, so no other file can stand in for it.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from pydantic import Field
+
+from xpool.data.benchmark import (
+    Benchmark,
+    Counts,
+    Durations,
+    Layout,
+    Listed,
+    ManifestOptions,
+    Named,
+    caption_table,
+    of_split,
+    write_lines,
+)
+from xpool.data.raw_folder import RawFolder, read_csv, read_json, unique
+from xpool.project.errors import InputError
+from xpool.project.seeds import seed_for
+
+CAPTIONS = ("MSRVTT_data.json", "MSR_VTT.json")
+"""CLIP4Clip's file, which is preferred, and Frozen in Time's."""
+TEST = "MSRVTT_JSFUSION_test.csv"
+
+_TRAINING_VIDEOS = {"9k": 9000, "7k": 7010}
+_CAPTIONS_PER_VIDEO = 20
+SHARE_7K = Fraction(7010, 9000)
+"""Share of the 9k training videos that are in the 7k list."""
+SHARE_OFFICIAL_TRAIN = Fraction(6513, 7010)
+"""Share of the 7k list that is the official training split; the rest is the official "validate"."""
+
+
+class MsrVttOptions(ManifestOptions):
+    """Params ``manifest.msrvtt``."""
+
+    training_videos: Literal["9k", "7k"]
+    """Training list: all but the 1k-A test, or the original training and validation videos."""
+    val_videos: int = Field(ge=0)
+    """Videos taken out of training for validation, because the official lists have no such split
+    and the official code selects on test. They are chosen by a hash of the video's name, so that
+    neither a file's order nor a seed matters. Each has one caption, the first that is not empty,
+    as in the 1k-A test."""
+
+
+class MsrVttLayout(Layout):
+    """Numbered videos; the test videos come from those beyond the 7k list."""
+
+    has_val = False
+
+    def name(self, durations: Durations, rng: np.random.Generator) -> Named:
+        """Number all videos; the test ids are shuffled, as in the official csv."""
+        n_train, n_test = len(durations["train"]), len(durations["test"])
+        n_7k = _seven_k(n_train)
+        beyond = n_7k + rng.permutation(n_train + n_test - n_7k)
+        train = [*range(n_7k), *sorted(beyond[n_test:].tolist())]
+        return {
+            "train": [f"video{number}" for number in train],
+            "val": [],
+            "test": [f"video{number}" for number in beyond[:n_test]],
+        }
+
+    def path(self, video_id: str) -> Path:
+        """Return a video's path relative to the raw folder."""
+        return Path(_path(video_id))
+
+    def write(self, videos: Sequence[Listed], folder: Path, rng: np.random.Generator) -> None:
+        """Write the caption file, both training lists and the test csv."""
+        n_7k = _seven_k(len(of_split(videos, "train")))
+        n_official_train = max(1, round(n_7k * SHARE_OFFICIAL_TRAIN))
+        entries = []
+        for video in sorted(videos, key=_number):
+            start_s, id_ = round(rng.uniform(0, 300), 2), _number(video)
+            later = "validate" if id_ < n_7k else "test"
+            entries.append(
+                {
+                    "category": int(rng.integers(20)),
+                    "url": f"synthetic:msrvtt/{video.video_id}",
+                    "video_id": video.video_id,
+                    "start time": start_s,
+                    "end time": round(start_s + video.duration_s, 2),
+                    "split": "train" if id_ < n_official_train else later,
+                    "id": id_,
+                }
+            )
+        mixed = [videos[i] for i in rng.permutation(len(videos))]
+        captions = [(text, video.video_id) for video in mixed for text in video.texts]
+        sentences = [
+            {"caption": text, "video_id": video_id, "sen_id": sen_id}
+            for sen_id, (text, video_id) in enumerate(captions)
+        ]
+        record = {
+            "info": {"description": "Synthetic: a mini benchmark in the layout of MSR-VTT."},
+            "videos": entries,
+            "sentences": sentences,
+        }
+        (folder / CAPTIONS[0]).write_text(json.dumps(record), encoding="utf-8")
+        train = sorted(of_split(videos, "train"), key=_number)
+        write_lines(folder / "MSRVTT_train.9k.csv", ["video_id", *(v.video_id for v in train)])
+        # sorted as text, as the official list is
+        first = sorted(v.video_id for v in train if _number(v) < n_7k)
+        write_lines(folder / "MSRVTT_train.7k.csv", ["video_id", *first])
+        rows = ["key,vid_key,video_id,sentence"]
+        for i, video in enumerate(of_split(videos, "test")):
+            # the first caption, which has index 0 in every file
+            rows.append(f"ret{i},msr{_number(video)},{video.video_id},{video.texts[0]}")
+        write_lines(folder / TEST, rows)
+
+
+def _seven_k(n_train: int) -> int:
+    """Return the size of a generated 7k list: the published share of the 9k list."""
+    return max(1, round(n_train * SHARE_7K))
+
+
+def _number(video: Listed) -> int:
+    return int(video.video_id.removeprefix("video"))
+
+
+def _path(video_id: str) -> str:
+    """Return a video's path in the official layout."""
+    return f"videos/all/{video_id}.mp4"
+
+
+class MsrVtt(Benchmark):
+    """Read MSRVTT_data.json (or MSR_VTT.json), MSRVTT_train.9k.csv or .7k.csv, and the test csv."""
+
+    name = "msrvtt"
+    title = "MSR-VTT"
+    licence = (
+        "The files state none. Research use; videos are from YouTube and stay under their owners' "
+        "rights."
+    )
+    source = (
+        "Annotations: github.com/ArrowLuo/CLIP4Clip, release v0.0, msrvtt_data.zip. "
+        "Videos: Frozen in Time's MSRVTT.zip."
+    )
+    Options = MsrVttOptions
+    protocol = "train {training_videos}, test 1k-A"
+    layout = MsrVttLayout()
+    validation_option = "val_videos"
+    checksums = {
+        "MSRVTT_train.9k.csv": "0a7ece2418e1f7ac5680555a04ddfef8950293ac3c4bdd6584fb0fa6cc0ff7d3",
+        "MSRVTT_train.7k.csv": "ca0d04c34310168b620c90c67eaec702b37398943965f5e1f9f44af8f193da7d",
+        TEST: "e61144b312c8a2fc2126f96504c981f8c23c05b3ba9655a56e2af50ac8a4b16a",
+    }
+
+    def published_counts(self, options: MsrVttOptions) -> dict[str, Counts]:
+        """Return 9,000 or 7,010 training videos, less those for validation, and 1,000 test ones."""
+        train = _TRAINING_VIDEOS[options.training_videos] - options.val_videos
+        counts = {"train": Counts(train, train * _CAPTIONS_PER_VIDEO)}
+        if options.val_videos:
+            counts["val"] = Counts(options.val_videos, options.val_videos)
+        return counts | {"test": Counts(1000, 1000)}
+
+    def mini_counts(
+        self, generated: Mapping[str, int], options: MsrVttOptions
+    ) -> dict[str, Counts]:
+        """Return the expected counts; validation videos come out of the chosen training list."""
+        listed = sum(count for split, count in generated.items() if split != "test")
+        if options.training_videos == "7k":
+            listed = _seven_k(listed)
+        counts = {
+            "train": Counts(listed - options.val_videos, None),
+            "val": Counts(options.val_videos, options.val_videos),
+            "test": Counts(generated.get("test", 0), generated.get("test", 0)),
+        }
+        return {split: count for split, count in counts.items() if count.videos}
+
+    def annotation_files(self, folder: RawFolder, options: MsrVttOptions) -> list[Path]:
+        """Return the caption file, the chosen training list and the test csv."""
+        return [
+            folder.file(*CAPTIONS),
+            folder.file(f"MSRVTT_train.{options.training_videos}.csv"),
+            folder.file(TEST),
+        ]
+
+    def rows(self, folder: RawFolder, options: MsrVttOptions) -> pd.DataFrame:
+        """Read all captions; see :meth:`Benchmark.read`."""
+        captions_path, list_path, test_path = self.annotation_files(folder, options)
+        listed = unique(
+            list_path,
+            "video_id",
+            [row["video_id"] for row in read_csv(list_path, ("video_id",))],
+        )
+        if options.val_videos >= len(listed):
+            raise InputError(
+                f"params.yaml: manifest.msrvtt.val_videos: {options.val_videos} leaves none of "
+                f"the {len(listed)} training videos of {list_path.name}; lower it"
+            )
+        by_hash = sorted(listed, key=lambda video_id: seed_for("msrvtt", "val", video_id))
+        val = frozenset(by_hash[: options.val_videos])
+        captions = _captions(captions_path)
+        for video_id in listed:
+            if video_id not in captions:
+                raise InputError(
+                    f"{captions_path}: no caption of {video_id}, which {list_path.name} lists"
+                )
+        return caption_table(
+            [
+                *_training_rows(folder, captions, [v for v in listed if v not in val]),
+                *_validation_rows(folder, captions, [v for v in listed if v in val]),
+                *_test_rows(folder, test_path),
+            ]
+        )
+
+
+def _training_rows(
+    folder: RawFolder, captions: Mapping[str, list[str]], video_ids: list[str]
+) -> Iterator[tuple[str, str, str, str, str]]:
+    for video_id in video_ids:
+        path = folder.video(video_id, _path(video_id))
+        for k, caption in enumerate(captions[video_id]):
+            yield "train", video_id, f"{video_id}#{k}", caption, path
+
+
+def _validation_rows(
+    folder: RawFolder, captions: Mapping[str, list[str]], video_ids: list[str]
+) -> Iterator[tuple[str, str, str, str, str]]:
+    for video_id in video_ids:
+        texts = captions[video_id]
+        k = next((k for k, text in enumerate(texts) if text.strip()), 0)
+        path = folder.video(video_id, _path(video_id))
+        yield "val", video_id, f"{video_id}#{k}", texts[k], path
+
+
+def _test_rows(folder: RawFolder, csv_path: Path) -> Iterator[tuple[str, str, str, str, str]]:
+    rows = read_csv(csv_path, ("key", "video_id", "sentence"))
+    keys = unique(csv_path, "key", [row["key"] for row in rows])
+    video_ids = unique(csv_path, "video_id", [row["video_id"] for row in rows])
+    for key, video_id, row in zip(keys, video_ids, rows, strict=True):
+        path = folder.video(video_id, _path(video_id))
+        yield "test", video_id, key, row["sentence"], path
+
+
+def _captions(path: Path) -> dict[str, list[str]]:
+    """Return each video's captions in file order.
+
+    The file holds ``sentences`` of ``{video_id, caption}`` (the form of the 2016 challenge) or
+    ``annotations`` of ``{image_id, caption}`` (that of Frozen in Time).
+    """
+    content = read_json(path)
+    forms = {"sentences": "video_id", "annotations": "image_id"}
+    form = next((f for f in forms if isinstance(content, dict) and f in content), None)
+    if form is None:
+        found = ", ".join(map(str, content)) if isinstance(content, dict) else "no mapping"
+        raise InputError(
+            f"{path}: expected 'sentences' (MSRVTT_data.json) or 'annotations' (MSR_VTT.json) at "
+            f"the top level, found {found[:200]}"
+        )
+    captions: dict[str, list[str]] = {}
+    entries: Any = content[form]
+    for position, entry in enumerate(entries):
+        try:
+            video_id, caption = entry[forms[form]], entry["caption"]
+        except (KeyError, TypeError) as error:
+            raise InputError(
+                f"{path}: {form}[{position}]: expected the keys {forms[form]!r} and 'caption', "
+                f"found {str(entry)[:200]!r}"
+            ) from error
+        if not isinstance(video_id, str) or not isinstance(caption, str):
+            raise InputError(
+                f"{path}: {form}[{position}]: expected strings, found {str(entry)[:200]!r}"
+            )
+        captions.setdefault(video_id, []).append(caption)
+    return captions
+
+
+BENCHMARK = MsrVtt()

@@ -1,0 +1,206 @@
+"""The frame cache of a benchmark, read through memory maps; ``xpool.data.packing`` writes it."""
+
+import zlib
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+from pydantic import Field, ValidationInfo, field_validator
+
+from xpool.data.sampling import Rule, ShortVideos, positions_for
+from xpool.project.errors import InputError
+from xpool.project.params import Section
+
+INDEX = pa.schema(
+    [
+        ("video_id", pa.string()),
+        ("shard", pa.int32()),
+        ("offset", pa.int64()),
+        ("height", pa.int32()),
+        ("width", pa.int32()),
+        ("video_frames", pa.int32()),
+        ("indices", pa.list_(pa.int32())),
+        ("crc32", pa.int64()),
+    ]
+)
+
+
+Frames = tuple[str, NDArray[np.uint8], NDArray[np.integer[Any]], int]
+"""A video's id, ``(frame, h, w, 3)`` pixels, the indices of these frames, and the video's length in
+frames."""
+
+
+class FramesParams(Section):
+    """Section ``frames``."""
+
+    counts: Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=1)]
+    """Every number of frames for each video that a run may ask for."""
+    rules: Annotated[list[Rule], Field(min_length=1)]
+    """Every rule that a run may ask for; the cache holds the union over counts x rules."""
+    sampling: Rule
+    """The rule that runs use: ``uniform`` takes the middle frame of each interval, as the official
+    code does; ``rand`` takes a random one."""
+    seed: int
+    """Seed of the rule ``rand``."""
+    short_side_px: Annotated[int, Field(ge=8)]
+    antialias: bool
+    """True resizes as PIL does, false as the official code did."""
+    short_videos: ShortVideos
+    """How a video with too few frames is filled up: ``mask`` (CLIP4Clip) or ``repeat_last`` (the
+    official code); see :func:`xpool.data.sampling.padded`."""
+    timeout_s: Annotated[float, Field(gt=0)]
+    """Time limit for one video."""
+    allowed_unreadable: Annotated[float, Field(ge=0, le=1)]
+    """Share of the videos that may be unreadable."""
+
+    @field_validator("sampling")
+    @classmethod
+    def _is_cached(cls, rule: Rule, info: ValidationInfo) -> Rule:
+        rules = info.data.get("rules", [rule])  # absent if the rules themselves are invalid
+        if rule not in rules:
+            raise ValueError(
+                f"{rule} frames asked of a cache for {', '.join(rules)} (frames.rules); "
+                f"change one, or add {rule} to the other"
+            )
+        return rule
+
+    def about_pixels(self) -> dict[str, Any]:
+        """Return the values on which the cache's content depends."""
+        return self.model_dump(exclude={"sampling", "short_videos", "allowed_unreadable"})
+
+
+def shard_name(shard: int) -> str:
+    """Return the file name of a shard."""
+    return f"frames-{shard:03d}.bin"
+
+
+class FrameCache:
+    """The cached frames of a benchmark.
+
+    Files are opened at the first read, so that an instance can be sent to a worker process.
+
+    Attributes:
+        video_ids: in the manifest's order.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Read the index.
+
+        Raises:
+            InputError: the cache is absent or incomplete.
+        """
+        if not (folder / "index.parquet").is_file():
+            raise InputError(
+                f"{folder}: no frame cache; make it with: xpool frames --benchmark {folder.name}"
+            )
+        table = pq.read_table(folder / "index.parquet")
+        if not table.schema.equals(INDEX):
+            raise InputError(
+                f"{folder}/index.parquet: expected the columns {', '.join(INDEX.names)}, found "
+                f"{', '.join(table.schema.names)}; run the stage frames again"
+            )
+        self._folder = folder
+        self.video_ids: list[str] = table["video_id"].to_pylist()
+        self._row = {video_id: row for row, video_id in enumerate(self.video_ids)}
+        self._shard, self._offset, self._height, self._width, self._video_frames, self._crc32 = (
+            table[name].to_numpy()
+            for name in ("shard", "offset", "height", "width", "video_frames", "crc32")
+        )
+        lists = table["indices"].combine_chunks()
+        self._indices = lists.values.to_numpy()
+        self._starts = lists.offsets.to_numpy()
+        self._pixels: dict[int, NDArray[np.uint8]] = {}
+        self._check_sizes()
+
+    def _check_sizes(self) -> None:
+        frames = np.diff(self._starts)
+        ends = self._offset + frames * self._height.astype(np.int64) * self._width * 3
+        for shard in np.unique(self._shard).tolist():
+            path = self._folder / shard_name(shard)
+            expected = int(ends[self._shard == shard].max())
+            found = path.stat().st_size if path.is_file() else 0
+            if found != expected:
+                raise InputError(
+                    f"{path}: expected {expected} bytes, found {found}; run the stage frames again"
+                )
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out the open files; the receiving process opens its own."""
+        return self.__dict__ | {"_pixels": {}}
+
+    def __contains__(self, video_id: object) -> bool:
+        """Return whether the cache holds a video."""
+        return video_id in self._row
+
+    def __len__(self) -> int:
+        """Return the number of videos."""
+        return len(self.video_ids)
+
+    def stored(self, video_id: str) -> tuple[NDArray[np.uint8], NDArray[np.int32], int]:
+        """Return all stored frames of a video, without copying them.
+
+        Returns:
+            ``(frame, h, w, 3)`` read-only, the indices of these frames in the video, and the
+            video's length in frames.
+
+        Raises:
+            InputError: the cache does not hold this video.
+        """
+        if video_id not in self._row:
+            raise InputError(
+                f"{self._folder}: {video_id} is not in the cache; if the video could not be read, "
+                "quarantine.csv says why"
+            )
+        row = self._row[video_id]
+        shard = int(self._shard[row])
+        if shard not in self._pixels:
+            self._pixels[shard] = np.memmap(self._folder / shard_name(shard), np.uint8, mode="r")
+        indices = self._indices[self._starts[row] : self._starts[row + 1]]
+        shape = (len(indices), int(self._height[row]), int(self._width[row]), 3)
+        start = int(self._offset[row])
+        flat = self._pixels[shard][start : start + int(np.prod(shape))]
+        return flat.reshape(shape), indices, int(self._video_frames[row])
+
+    def read(
+        self, video_id: str, count: int, params: FramesParams
+    ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+        """Return a video's sampled frames.
+
+        Args:
+            video_id: which video.
+            count: how many frames.
+            params: how they are sampled, and how a shorter video is filled up.
+
+        Returns:
+            ``(count, h, w, 3)`` frames, and a ``(count,)`` mask, True where a frame counts.
+
+        Raises:
+            InputError: the cache lacks the video, or a frame that the sampling rule asks for.
+        """
+        pixels, indices, video_frames = self.stored(video_id)
+        positions, mask = positions_for(
+            indices,
+            video_frames,
+            count,
+            params.sampling,
+            params.seed,
+            video_id,
+            params.short_videos,
+        )
+        return np.asarray(pixels[positions]), mask
+
+    def verify(self) -> None:
+        """Check the checksum of every video.
+
+        Raises:
+            InputError: one differs; the message names the first such video.
+        """
+        for video_id, expected in zip(self.video_ids, self._crc32, strict=True):
+            if zlib.crc32(self.stored(video_id)[0].data) != expected:
+                raise InputError(
+                    f"{self._folder}: the frames of {video_id} have changed since they were "
+                    "written (their checksum differs); run the stage frames again"
+                )

@@ -1,0 +1,271 @@
+"""Decode the sampled frames of a benchmark's videos once, into a few large files.
+
+A frame cache is a folder that :class:`xpool.data.frame_cache.FrameCache` reads:
+
+- ``frames-000.bin``, ``frames-001.bin``, ...: uint8 RGB pixels, one video after another, no gaps;
+- ``index.parquet``: each video's shard, offset and frame size, the indices of its frames, the
+  video's length, a checksum;
+- ``quarantine.csv``: videos that could not be read, and why;
+- ``summary.json``: counts, and the params on which the pixels depend.
+
+A killed run continues where it stopped and gives the same bytes as an uninterrupted one.
+"""
+
+import csv
+import json
+import logging
+import multiprocessing
+import os
+import zlib
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from xpool.data.decode import Decoded, DecodeError, decode, prepare_worker
+from xpool.data.frame_cache import INDEX, FramesParams, shard_name
+from xpool.data.manifest import Video
+from xpool.data.sampling import cached_indices
+from xpool.project.errors import InputError
+from xpool.project.progress import progress
+from xpool.project.workspace import replacing, write_json
+
+SHARD_BYTES = 1 << 30
+"""Once a shard has reached this size, the next video starts a new one."""
+TASKS_PER_WORKER = 500
+"""A process is replaced after this many videos, because decoders may leak memory (decord does,
+dmlc/decord#208)."""
+log = logging.getLogger(__name__)
+
+
+def in_order(
+    job: Callable[..., Decoded], tasks: Iterable[tuple[Any, ...]], timeout_s: float, workers: int
+) -> Generator[Decoded | DecodeError, None, None]:
+    """Run a job in several processes, and yield its results in the order of the tasks.
+
+    If a job hangs or crashes, only its own result is lost.
+
+    Args:
+        job: returns a video's frames, or raises :class:`DecodeError`; must pickle.
+        tasks: the arguments of each call; must pickle.
+        timeout_s: time limit for one video.
+        workers: number of processes.
+    """
+    from pebble import ProcessExpired, ProcessPool
+
+    pool = ProcessPool(
+        max_workers=workers,
+        max_tasks=TASKS_PER_WORKER,
+        initializer=prepare_worker,
+        context=multiprocessing.get_context("spawn"),
+    )
+    ahead: deque[Any] = deque()
+    remaining = iter(tasks)
+    try:
+        while True:
+            while len(ahead) < 4 * workers and (task := next(remaining, None)) is not None:
+                ahead.append(pool.schedule(job, task, timeout=timeout_s))
+            if not ahead:
+                return
+            try:
+                yield ahead.popleft().result()
+            except DecodeError as error:
+                yield error
+            except TimeoutError:
+                yield DecodeError(f"it was not read within {timeout_s:g} s (frames.timeout_s)")
+            except ProcessExpired as error:
+                yield DecodeError(f"the decoder crashed (exit status {error.exitcode})")
+    finally:
+        pool.stop()
+        pool.join()
+
+
+class Packer:
+    """The unfinished cache in a work folder: pixels, and a journal of the videos that are done.
+
+    Pixels are written before their line in the journal. When the folder is opened again, a torn
+    line, and pixels without a line, are cut off.
+
+    Attributes:
+        rows: one for each finished video: its row of the index, or the reason why it has none.
+        cache: the folder that :meth:`finish` completes.
+    """
+
+    def __init__(self, work: Path) -> None:
+        """Open a work folder: a new one, or that of a killed run."""
+        self.cache = work / "cache"
+        self.cache.mkdir(exist_ok=True)
+        self._journal = work / "journal.jsonl"
+        self.rows: list[dict[str, Any]] = []
+        self._shard, self._end = 0, 0
+        if self._journal.is_file():
+            self._resume()
+
+    def _resume(self) -> None:
+        good = 0
+        for line in self._journal.read_bytes().splitlines(keepends=True):
+            if not line.endswith(b"\n"):
+                break
+            row = json.loads(line)
+            if "reason" not in row and not self._is_stored(row):
+                break
+            self.rows.append(row)
+            good += len(line)
+        os.truncate(self._journal, good)
+        packed = [row for row in self.rows if "reason" not in row]
+        if packed:
+            self._shard = packed[-1]["shard"]
+            self._end = packed[-1]["offset"] + _size(packed[-1])
+        shards = {shard_name(row["shard"]) for row in packed}
+        for path in self.cache.iterdir():
+            if path.name not in shards:
+                path.unlink()
+        if packed:
+            os.truncate(self._path, self._end)
+
+    def _is_stored(self, row: dict[str, Any]) -> bool:
+        path = self.cache / shard_name(row["shard"])
+        if not path.is_file():
+            return False
+        with path.open("rb") as file:
+            file.seek(row["offset"])
+            return bool(zlib.crc32(file.read(_size(row))) == row["crc32"])
+
+    @property
+    def _path(self) -> Path:
+        return self.cache / shard_name(self._shard)
+
+    def add(self, video: Video, decoded: Decoded) -> None:
+        """Append a video's frames."""
+        pixels, indices, video_frames = decoded
+        if self._end >= SHARD_BYTES:
+            self._shard, self._end = self._shard + 1, 0
+        with self._path.open("ab") as file:
+            file.write(pixels.data)
+        row = {
+            "video_id": video[0],
+            "shard": self._shard,
+            "offset": self._end,
+            "height": pixels.shape[1],
+            "width": pixels.shape[2],
+            "video_frames": video_frames,
+            "indices": indices.tolist(),
+            "crc32": zlib.crc32(pixels.data),
+        }
+        self._end += pixels.nbytes
+        self._record(row)
+
+    def reject(self, video: Video, reason: str) -> None:
+        """Record why a video has no frames."""
+        self._record({"video_id": video[0], "path": video[1], "reason": reason})
+
+    def _record(self, row: dict[str, Any]) -> None:
+        with self._journal.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+        self.rows.append(row)
+
+    def finish(self, about: dict[str, Any]) -> None:
+        """Write the index and the lists; ``about`` is added to ``summary.json``."""
+        packed = [row for row in self.rows if "reason" not in row]
+        rejected = [row for row in self.rows if "reason" in row]
+        with replacing(self.cache / "quarantine.csv") as file:
+            writer = csv.DictWriter(file, ["video_id", "path", "reason"], lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rejected)
+        with replacing(self.cache / "index.parquet", "wb") as file:
+            pq.write_table(pa.Table.from_pylist(packed, schema=INDEX), file)
+        counts = {
+            "videos": len(packed),
+            "videos_unreadable": len(rejected),
+            "frames": sum(len(row["indices"]) for row in packed),
+            "bytes": sum(map(_size, packed)),
+        }
+        write_json(self.cache / "summary.json", counts | about)
+
+
+def pack(
+    work: Path,
+    videos: Sequence[Video],
+    raw: Path,
+    params: FramesParams,
+    workers: int,
+    job: Callable[..., Decoded] = decode,
+) -> Path:
+    """Decode the videos that a work folder still lacks, and complete the cache.
+
+    Args:
+        work: a new folder, or that of a killed run.
+        videos: the videos, in the order in which they are packed.
+        raw: the folder that their paths are relative to.
+        params: section ``frames``.
+        workers: number of processes.
+        job: reads one video; takes what :func:`xpool.data.decode.decode` takes.
+
+    Returns:
+        The finished cache, inside the work folder.
+
+    Raises:
+        InputError: more videos are unreadable than allowed, or none is readable.
+    """
+    packer = Packer(work)
+    done = len(packer.rows)
+    if done:
+        log.info("resuming: %d of %d videos are done", done, len(videos))
+    tasks = (
+        (
+            raw / path,
+            partial(
+                cached_indices,
+                counts=params.counts,
+                rules=params.rules,
+                seed=params.seed,
+                video_id=video_id,
+            ),
+            params.short_side_px,
+            params.antialias,
+        )
+        for video_id, path in videos[done:]
+    )
+    with closing(in_order(job, tasks, params.timeout_s, workers)) as results:
+        bar = progress(results, "videos", initial=done, total=len(videos))
+        for video, result in zip(videos[done:], bar, strict=True):
+            if isinstance(result, DecodeError):
+                packer.reject(video, str(result))
+            else:
+                packer.add(video, result)
+    packer.finish({"params": params.about_pixels()})
+    _check_share(packer, params.allowed_unreadable)
+    return packer.cache
+
+
+def _check_share(packer: Packer, allowed: float) -> None:
+    rejected = [row for row in packer.rows if "reason" in row]
+    share = len(rejected) / len(packer.rows)
+    if not rejected:
+        return
+    named = ", ".join(row["video_id"] for row in rejected[:5])
+    named += f" and {len(rejected) - 5} more" if len(rejected) > 5 else ""
+    reasons = packer.cache / "quarantine.csv"
+    found = f"{len(rejected)} of {len(packer.rows)} videos are unreadable: {named}"
+    if share == 1:
+        raise InputError(f"{reasons}: {found}; expected video files that FFmpeg can decode")
+    if share > allowed:
+        raise InputError(
+            f"{reasons}: {found}; fix the files, or raise frames.allowed_unreadable in "
+            f"params.yaml from {allowed:g} to {share:.4g} or more (the decoded videos are kept)"
+        )
+    log.warning("%s; they are left out, see quarantine.csv", found)
+
+
+def _size(row: dict[str, Any]) -> int:
+    return int(len(row["indices"]) * row["height"] * row["width"] * 3)
+
+
+def available_cores() -> int:
+    """Return how many cores this process may use; a batch system may limit them."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,135 @@
+"""CLIP behind one interface, and the folder from which every stage opens it.
+
+``data/<setting>/encoder/`` holds the library's own files (an open_clip ``local-dir`` or a
+transformers model folder), and ``encoder.json``, which says where the weights came from. The stage
+``weights`` writes it.
+"""
+
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from pydantic import field_validator
+from torch import Tensor, nn
+
+from xpool.pooling import TextTransformer
+from xpool.project.errors import InputError
+from xpool.project.params import Section
+from xpool.project.plugins import load, members
+
+
+def best_device() -> torch.device:
+    """Return the first accelerator that torch can use here, or the CPU."""
+    found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    return found or torch.device("cpu")
+
+
+class EncoderParams(Section):
+    """``encoder`` in ``params.yaml``."""
+
+    library: str
+    """A file of ``xpool/encoders`` that ends in ``ENCODER``, e.g. openclip."""
+    model: str
+    """open_clip name (``ViT-B-32``), Hugging Face id or folder, or ``tiny``."""
+    pretrained: str
+    """open_clip tag (``openai``) or local weights file; ``mini_world`` for ``tiny``; ``hub`` for a
+    Hugging Face model."""
+    pretraining: dict[str, Any] | None = None
+    """How ``mini_world`` is trained; see ``xpool.training.pretrain``."""
+
+    @field_validator("library")
+    @classmethod
+    def _known(cls, library: str) -> str:
+        if library not in (known := members("xpool.encoders", "ENCODER")):
+            raise ValueError(f"no such library; there are: {', '.join(known)}")
+        return library
+
+
+class Encoder(nn.Module, ABC):
+    """A CLIP: text and image towers that share a space of ``dim`` dimensions."""
+
+    dim: int
+    size_px: int
+    """Side of the image tower's square input, in pixels."""
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    logit_scale: nn.Parameter
+    """Logarithm of the contrastive scale, as CLIP stores it."""
+
+    @classmethod
+    def problems(cls, params: EncoderParams) -> Iterable[str]:
+        """Yield each reason why this library cannot provide such an encoder, as ``key: reason``."""
+        return ()
+
+    @classmethod
+    @abstractmethod
+    def prepare(cls, params: EncoderParams, folder: Path) -> None:
+        """Fetch the weights through the library and write them into ``folder``, without code."""
+
+    @classmethod
+    @abstractmethod
+    def open(cls, folder: Path) -> Self:
+        """Read a folder that :meth:`prepare` wrote."""
+
+    @abstractmethod
+    def tokenize(self, texts: Sequence[str]) -> Tensor:
+        """Return ``(text, token)`` ids, padded to the encoder's context length."""
+
+    @abstractmethod
+    def encode_text(self, tokens: Tensor) -> Tensor:
+        """``(text, token)`` ids to raw ``(text, dim)`` embeddings."""
+
+    @abstractmethod
+    def encode_image(self, pixels: Tensor) -> Tensor:
+        """Normalised ``(image, 3, size_px, size_px)`` pixels to raw ``(image, dim)`` embeddings."""
+
+    @abstractmethod
+    def text_transformer(self) -> TextTransformer:
+        """Return the text tower's position table and layers."""
+
+    def normalise(self, pixels: Tensor) -> Tensor:
+        """``(…, 3, height, width)`` in [0, 1] to the mean and spread that the weights expect."""
+        # made on the device: a copy from the host would make the host wait in each training step
+        mean, std = (
+            torch.stack([pixels.new_full((1, 1), value) for value in values])
+            for values in (self.mean, self.std)
+        )
+        return (pixels - mean) / std
+
+
+def open_encoder(folder: Path) -> Encoder:
+    """Return the encoder that the stage ``weights`` wrote into ``folder``.
+
+    Raises:
+        InputError: the stage has not run, or its files are damaged.
+    """
+    description = folder / "encoder.json"
+    if not description.is_file():
+        raise InputError(f"{description}: not found; run `dvc repro weights`")
+    library = json.loads(description.read_text(encoding="utf-8"))["library"]
+    opened: Encoder = load(f"xpool.encoders.{library}", "ENCODER").open(folder)
+    return opened
+
+
+def describe(encoder: Encoder, params: EncoderParams, folder: Path) -> dict[str, Any]:
+    """Return an encoder's description: where it came from, its shape, and its files' digests.
+
+    The stages that open the folder depend on this description alone, so it must list every file.
+    """
+    files = sorted(p for p in folder.rglob("*") if p.is_file())
+    return {
+        "library": params.library,
+        "model": params.model,
+        "pretrained": params.pretrained,
+        "dim": encoder.dim,
+        "size_px": encoder.size_px,
+        "mean": list(encoder.mean),
+        "std": list(encoder.std),
+        "sha256": {
+            str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files
+        },
+    }

@@ -1,0 +1,144 @@
+"""Frames and captions to cached embeddings: ``data/<setting>/embeddings/<benchmark>/``.
+
+The encoder sees each frame and each caption once, and a run with a frozen encoder then takes
+seconds. All frames of the cache are embedded, so that a study of frame counts reads subsets and
+encodes nothing twice.
+"""
+
+import logging
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from xpool.data import transforms
+from xpool.data.frame_cache import Frames
+from xpool.encoders.base import Encoder
+from xpool.encoders.text_transformer import write_text_transformer
+from xpool.project.params import Section
+from xpool.project.progress import progress
+from xpool.project.workspace import WORK, publish, write_json
+
+log = logging.getLogger(__name__)
+
+
+class EmbeddingsParams(Section):
+    """``embeddings`` in ``params.yaml``."""
+
+    batch_size: int = Field(ge=1)
+    """Number of images or captions in one pass of a tower."""
+
+
+def embed(
+    encoder: Encoder,
+    texts: pd.DataFrame,
+    videos: Iterable[Frames],
+    batch_size: int,
+    antialias: bool,
+    destination: Path,
+) -> None:
+    """Write a cache for ``xpool.encoders.embedding_cache`` to read.
+
+    Args:
+        encoder: on its device, in eval mode.
+        texts: split, video_id, caption_id and caption of each text.
+        videos: the frames of each video, in the order of the cache.
+        batch_size: number of images or captions in one pass of a tower.
+        antialias: see ``frames.antialias``.
+        destination: folder, replaced when the cache is complete.
+    """
+    folder = WORK / "embeddings" / destination.name
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    n_video = embed_frames(encoder, videos, batch_size, antialias, folder)
+    text = embed_texts(encoder, texts["caption"].tolist(), batch_size)
+    np.save(folder / "text.npy", text.numpy())
+    texts[["split", "video_id", "caption_id", "caption"]].to_parquet(folder / "texts.parquet")
+    write_text_transformer(encoder.text_transformer(), folder / "text_transformer.safetensors")
+    write_json(
+        folder / "summary.json",
+        {
+            "texts": len(text),
+            "videos": n_video,
+            "dim": encoder.dim,
+            "logit_scale": float(encoder.logit_scale.detach()),
+        },
+    )
+    publish(folder, destination)
+    log.info("%s: %d texts, %d videos embedded", destination, len(text), n_video)
+
+
+def embed_frames(
+    encoder: Encoder, videos: Iterable[Frames], batch_size: int, antialias: bool, folder: Path
+) -> int:
+    """Write ``frames.npy`` and ``videos.parquet`` of a cache; return the number of videos.
+
+    Args:
+        encoder: on its device, in eval mode.
+        videos: see :func:`embed`.
+        batch_size: number of images in one pass of the tower.
+        antialias: see ``frames.antialias``.
+        folder: folder of the unfinished cache.
+    """
+    index = []
+
+    def pixels_of_each() -> Iterator[Tensor]:
+        start = 0
+        for video_id, pixels, indices, video_frames in videos:
+            index.append((video_id, start, video_frames, np.asarray(indices, np.int32)))
+            start += len(pixels)
+            yield transforms.evaluation(torch.tensor(pixels), encoder.size_px, antialias)
+
+    np.save(folder / "frames.npy", embed_images(encoder, pixels_of_each(), batch_size).numpy())
+    columns = ["video_id", "start", "video_frames", "indices"]
+    pd.DataFrame(index, columns=columns).to_parquet(folder / "videos.parquet")
+    return len(index)
+
+
+@torch.inference_mode()
+def embed_texts(encoder: Encoder, captions: Sequence[str], batch_size: int) -> Tensor:
+    """Return ``(text, dim)`` float32 raw embeddings; equal captions are encoded once."""
+    device = encoder.logit_scale.device
+    unique = sorted(set(captions), key=lambda caption: (len(caption), caption))
+    rows = {caption: row for row, caption in enumerate(unique)}
+    encoded = [
+        encoder.encode_text(encoder.tokenize(unique[start : start + batch_size]).to(device))
+        for start in progress(range(0, len(unique), batch_size), "texts", leave=False)
+    ]
+    return torch.cat(encoded).float().cpu()[[rows[caption] for caption in captions]]
+
+
+@torch.inference_mode()
+def embed_images(encoder: Encoder, videos: Iterator[Tensor], batch_size: int) -> Tensor:
+    """Encode ``(frame, 3, size, size)`` pixels of many videos in full batches.
+
+    Returns:
+        ``(frame of all videos in order, dim)`` float32 raw embeddings.
+    """
+    device = encoder.logit_scale.device
+    encoded: list[Tensor] = []
+    waiting: list[Tensor] = []
+
+    def flush(at_least: int) -> None:
+        pixels = torch.cat(waiting)
+        full = len(pixels) - len(pixels) % batch_size if at_least else len(pixels)
+        for start in range(0, full, batch_size):
+            batch = pixels[start : min(start + batch_size, full)].to(device)
+            encoded.append(encoder.encode_image(encoder.normalise(batch)).float().cpu())
+        waiting[:] = [pixels[full:]]
+
+    held = 0
+    for pixels in videos:
+        waiting.append(pixels)
+        held += len(pixels)
+        if held >= batch_size:
+            flush(at_least=batch_size)
+            held = len(waiting[0])
+    if held:
+        flush(at_least=0)
+    return torch.cat(encoded)

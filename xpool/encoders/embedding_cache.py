@@ -1,0 +1,72 @@
+"""Cached embeddings of a benchmark, read into memory for runs with a frozen encoder."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from xpool.data.frame_cache import FramesParams
+from xpool.data.sampling import positions_for
+from xpool.encoders.text_transformer import read_text_transformer
+from xpool.pooling import TextTransformer
+from xpool.project.errors import InputError
+
+
+class EmbeddingCache:
+    """The files that the stage ``embeddings`` wrote.
+
+    Attributes:
+        texts: rows of the manifest whose video has frames; row i belongs to ``text[i]``.
+        text: ``(text, dim)`` raw embeddings.
+        logit_scale: the encoder's initial contrastive scale, as a logarithm.
+        dim: width of the embeddings.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        if not (folder / "summary.json").is_file():
+            raise InputError(
+                f"{folder}: no cached embeddings; run `dvc repro embeddings@{folder.name}`"
+            )
+        summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+        self.logit_scale: float = summary["logit_scale"]
+        self.dim: int = summary["dim"]
+        self.texts = pd.read_parquet(folder / "texts.parquet")
+        self.text = torch.from_numpy(np.load(folder / "text.npy"))
+        self._index = pd.read_parquet(folder / "videos.parquet").set_index("video_id")
+        self._frames = torch.from_numpy(np.load(folder / "frames.npy"))
+        self._folder = folder
+
+    def frames(
+        self, video_ids: Sequence[str], count: int, params: FramesParams
+    ) -> tuple[Tensor, Tensor]:
+        """Return ``(video, count, dim)`` raw embeddings and their ``(video, count)`` mask.
+
+        Raises:
+            InputError: the cache lacks a frame that the sampling rule needs.
+        """
+        rows, masks = [], []
+        for video_id, start, video_frames, indices in zip(
+            video_ids,
+            *(self._index.loc[list(video_ids), c] for c in ("start", "video_frames", "indices")),
+            strict=True,
+        ):
+            positions, mask = positions_for(
+                np.asarray(indices),
+                int(video_frames),
+                count,
+                params.sampling,
+                params.seed,
+                str(video_id),
+                params.short_videos,
+            )
+            rows.append(start + positions)
+            masks.append(mask)
+        return self._frames[np.stack(rows)], torch.from_numpy(np.stack(masks))
+
+    def text_transformer(self) -> TextTransformer:
+        """Return the encoder's text transformer, for methods that start from it."""
+        return read_text_transformer(self._folder / "text_transformer.safetensors")

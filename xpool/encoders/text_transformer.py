@@ -1,0 +1,42 @@
+"""CLIP's text transformer as a file, beside the cached embeddings."""
+
+import json
+from pathlib import Path
+
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from xpool.pooling import TextTransformer
+
+
+def write_text_transformer(transformer: TextTransformer, path: Path) -> None:
+    """Save as safetensors, so that runs with a frozen encoder need not open the encoder."""
+    tensors = {"position": transformer.position} | {
+        f"{number}.{name}": value
+        for number, layer in enumerate(transformer.layers)
+        for name, value in layer.items()
+    }
+    about = json.dumps({"heads": transformer.heads, "activation": transformer.activation})
+    # one key, since safetensors writes several keys in no fixed order
+    save_file(
+        {k: v.contiguous().cpu() for k, v in tensors.items()}, path, metadata={"about": about}
+    )
+
+
+def read_text_transformer(path: Path) -> TextTransformer:
+    """Read what :func:`write_text_transformer` wrote."""
+    with safe_open(path, "pt") as file:
+        about = json.loads(file.metadata()["about"])
+    tensors = load_file(path)
+    position = tensors.pop("position")
+    layers: dict[int, dict[str, Tensor]] = {}
+    for name, value in tensors.items():
+        number, _, rest = name.partition(".")
+        layers.setdefault(int(number), {})[rest] = value
+    return TextTransformer(
+        position=position,
+        layers=[layers[number] for number in sorted(layers)],
+        heads=about["heads"],
+        activation=about["activation"],
+    )

@@ -1,0 +1,1 @@
+"""What a checkout knows of itself: errors, params, paths, seeds, records, fingerprints."""

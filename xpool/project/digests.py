@@ -1,0 +1,48 @@
+"""Digests of files by their bytes: the same on every machine, wherever and whenever written."""
+
+import hashlib
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+
+from xpool.project.errors import InputError
+
+
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file, as ``sha256sum`` prints it.
+
+    Raises:
+        InputError: the file is missing.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: not found; run `dvc repro`, which makes it")
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def content(paths: Iterable[Path]) -> str:
+    """Return a digest of files, or of folders with all their files, by names and bytes.
+
+    It is the same on every machine that shares a study. Packed pixels (``*.bin``) are skipped: the
+    index beside them has their checksums.
+
+    Raises:
+        InputError: a path is missing.
+    """
+    digest = hashlib.sha256()
+    for path in paths:
+        if not path.exists():
+            raise InputError(f"{path}: not found; run `dvc repro`, which makes it")
+        members = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+        for member in members:
+            if member.suffix != ".bin":
+                state = member.stat()
+                digest.update(member.name.encode())
+                digest.update(_digest(member.resolve(), state.st_size, state.st_mtime_ns))
+    return digest.hexdigest()
+
+
+@cache
+def _digest(path: Path, _size: int, _changed_ns: int) -> bytes:
+    """Return a file's digest, computed once a process: a study asks for large files often."""
+    return bytes.fromhex(sha256(path))

@@ -1,0 +1,269 @@
+"""What a module uses, read from the source: files of code, and keys of ``params.yaml``.
+
+DVC follows neither imports nor reads. The stage ``check`` therefore writes both down for each
+module, and the other stages depend on what it wrote. Studies and work folders carry a digest of
+their code in their names, so work is continued only by the code that began it.
+
+A digest of code is taken of the syntax tree without docstrings, comments and imports for type
+checkers (``if TYPE_CHECKING:``), so a change of these makes nothing run again.
+"""
+
+import ast
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cache, wraps
+from pathlib import Path
+from typing import Any, TypeVar
+
+from xpool.project.digests import sha256
+from xpool.project.errors import InputError
+from xpool.project.paths import TOP
+
+OURS = ("xpool", "baselines", "studies")
+NOTEBOOKS = "notebooks"
+NEVER_RERUN = ("setting", "optuna")
+"""Keys that make no stage run again: all paths contain the ``setting`` already, and ``optuna`` only
+says where and by how many workers trials are run."""
+SETS = ("baselines", "studies", "xpool.data.benchmarks")
+"""Packages from which some stages load members by names that ``params.yaml`` lists."""
+LOADED_BY_NAME = {"xpool/encoders/base.py": ("xpool.encoders.", "encoder.library")}
+"""Files that load another module by its name in ``params.yaml``: its package, and the key."""
+
+
+# --- code ---
+
+
+T = TypeVar("T")
+
+
+_KNOWN: dict[tuple[str, Path], tuple[tuple[int, int], Any]] = {}
+"""What functions said of files: by function and file, the file's state and the answer."""
+
+
+def _remembered(function: Callable[[Path], T]) -> Callable[[Path], T]:
+    """Remember what a function says of a file until the file changes.
+
+    A study runs for hours, and must notice that its code was edited meanwhile.
+    """
+
+    @wraps(function)
+    def remembered(path: Path) -> T:
+        status, key = (TOP / path).stat(), (function.__name__, TOP / path)
+        state = status.st_size, status.st_mtime_ns
+        if key not in _KNOWN or _KNOWN[key][0] != state:
+            _KNOWN[key] = state, function(path)
+        answer: T = _KNOWN[key][1]
+        return answer
+
+    return remembered
+
+
+def path_of(module: str) -> Path | None:
+    """Return the file of a module or notebook of the project, relative to the top, else None."""
+    return _path_of(TOP, module)
+
+
+@cache
+def _path_of(top: Path, module: str) -> Path | None:
+    package, *_ = parts = module.split(".")
+    if package not in (*OURS, NOTEBOOKS):
+        return None
+    stem = top.joinpath(*parts)
+    if package == NOTEBOOKS:
+        candidates = [stem.with_suffix(".ipynb")]
+    else:
+        candidates = [stem.with_suffix(".py"), stem / "__init__.py"]
+    for candidate in candidates:
+        if candidate.is_file():
+            return candidate.relative_to(top)
+    return None
+
+
+def modules() -> tuple[str, ...]:
+    """Return the names of all modules and notebooks of the project, sorted."""
+    files = [path for package in OURS for path in (TOP / package).rglob("[!_]*.py")]
+    files += (TOP / NOTEBOOKS).glob("*.ipynb")
+    return tuple(sorted(".".join(path.relative_to(TOP).with_suffix("").parts) for path in files))
+
+
+@_remembered
+def syntax(path: Path) -> ast.Module:
+    """Return the syntax tree of a file, or of a notebook's code cells, without docstrings.
+
+    Raises:
+        InputError: it is not valid Python; names the file and the line.
+    """
+    source = (TOP / path).read_bytes()
+    if path.suffix != ".ipynb":
+        return _parsed(source, str(path))
+    trees = [_parsed(cell, where) for where, cell in _cells(source, path)]
+    return ast.Module([statement for tree in trees for statement in tree.body], [])
+
+
+def _cells(notebook: bytes, path: Path) -> Iterator[tuple[str, bytes]]:
+    """Yield the code of each cell, without IPython's magic lines, and how messages name it."""
+    try:
+        cells = json.loads(notebook)["cells"]
+    except ValueError as error:
+        raise InputError(f"{path}: not a notebook: {error}") from error
+    for number, cell in enumerate(cells, start=1):
+        if cell["cell_type"] == "code":
+            lines = "".join(cell["source"]).split("\n")
+            code = "\n".join("" if line.startswith("%") else line for line in lines)
+            yield f"{path}: cell {number}", code.encode()
+
+
+def _parsed(source: bytes, where: str) -> ast.Module:
+    try:
+        tree: ast.Module = _WithoutProse().visit(ast.parse(source))
+    except SyntaxError as error:
+        raise InputError(f"{where}: line {error.lineno}: {error.msg}") from error
+    return tree
+
+
+class _WithoutProse(ast.NodeTransformer):
+    """Drops docstrings, also those of attributes, and what only type checkers import."""
+
+    def visit_Expr(self, node: ast.Expr) -> ast.Expr | None:
+        text = isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+        return None if text else node
+
+    def visit_If(self, node: ast.If) -> ast.AST | list[ast.stmt]:
+        self.generic_visit(node)
+        typing_only = isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+        return node.orelse if typing_only else node
+
+
+@_remembered
+def imported(path: Path) -> frozenset[Path]:
+    """Return the project's files that a file or notebook imports, also inside functions."""
+    names: set[str] = set()
+    for node in ast.walk(syntax(path)):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names.add(node.module)
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return frozenset(found for name in names if (found := path_of(name)))
+
+
+def closure(*modules: str) -> set[str]:
+    """Return the paths of the files that modules use, themselves included.
+
+    Leaves out ``__init__.py``, which holds a docstring only.
+    """
+    waiting = [path for module in modules if (path := path_of(module))]
+    seen: set[Path] = set()
+    while waiting:
+        path = waiting.pop()
+        if path not in seen:
+            seen.add(path)
+            waiting += imported(path)
+    return {path.as_posix() for path in seen if path.name != "__init__.py"}
+
+
+@_remembered
+def code_digest(path: Path) -> str:
+    """Return the SHA-256 of a file's code, or of a whole notebook, whose page shows its prose."""
+    if path.suffix == ".ipynb":
+        return sha256(TOP / path)
+    return hashlib.sha256(repr(_nested(syntax(path))).encode()).hexdigest()
+
+
+def _nested(node: Any) -> Any:
+    """Return a syntax tree as lists and tuples, the same under every version of Python.
+
+    ``ast.dump`` is not: each version has further fields, empty in most nodes.
+    """
+    if isinstance(node, list):
+        return [_nested(part) for part in node]
+    if not isinstance(node, ast.AST):
+        return node
+    fields = [(name, part) for name, part in ast.iter_fields(node) if part not in (None, [])]
+    return [type(node).__name__, *((name, _nested(part)) for name, part in fields)]
+
+
+def code_digests(*modules: str) -> dict[str, str]:
+    """Return :func:`code_digest` of each file that modules use, by its path, sorted."""
+    return {path: code_digest(Path(path)) for path in sorted(closure(*modules))}
+
+
+def fingerprint(values: Any, inputs: Iterable[Path] = (), code: Sequence[str] = ()) -> str:
+    """Return a digest of all that a piece of work depends on, for the name of its work folder.
+
+    Inputs count by path, size and time of change: exact enough to resume, and free for large files.
+
+    Args:
+        values: coordinates and params, as JSON can hold them.
+        inputs: files, or folders with all their files; a missing one adds nothing.
+        code: modules that do the work.
+    """
+    files = []
+    for path in inputs:
+        members = sorted(path.rglob("*")) if path.is_dir() else [path]
+        files += [(str(p), p.stat().st_size, p.stat().st_mtime_ns) for p in members if p.is_file()]
+    record = json.dumps([values, files, code_digests(*code)], sort_keys=True)
+    return hashlib.sha256(record.encode()).hexdigest()[:16]
+
+
+# --- params ---
+
+
+def keys(module: str) -> tuple[set[str], set[str]]:
+    """Return the keys of ``params.yaml`` that a module and the files it uses read.
+
+    Returns:
+        Keys that the source spells out; and the beginnings of those that it completes at run time,
+        as in ``read(f"recipes.{method}")``.
+    """
+    found = [_read_keys(Path(path)) for path in closure(module)]
+    whole, begun = (set[str]().union(*part) for part in zip(*found, strict=True))
+    return whole.difference(NEVER_RERUN), begun
+
+
+@_remembered
+def _read_keys(path: Path) -> tuple[frozenset[str], frozenset[str]]:
+    """Return the keys in a file's calls of :func:`xpool.project.params.read`."""
+    whole, begun = set(), set()
+    for node in ast.walk(syntax(path)):
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "read" and node.args:
+            key = node.args[0]
+            if isinstance(key, ast.JoinedStr) and isinstance(key.values[0], ast.Constant):
+                begun.add(str(key.values[0].value).rstrip("."))
+            elif isinstance(key, ast.Constant):
+                whole.add(str(key.value))
+    return frozenset(whole), frozenset(begun)
+
+
+def values(section: dict[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield each key of ``params.yaml`` with its value, dotted from the top, at every depth.
+
+    Example:
+        >>> list(values({"train": {"epochs": 3}}))
+        [('train', {'epochs': 3}), ('train.epochs', 3)]
+    """
+    for name, value in section.items():
+        yield f"{above}{name}", value
+        if isinstance(value, dict):
+            yield from values(value, f"{above}{name}.")
+
+
+def uses(module: str, params: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return what a module uses: its files with their digests, and its keys with their values.
+
+    Args:
+        module: its name, as in an import.
+        params: the values of all keys, dotted.
+    """
+    files = code_digests(module)
+    for file, (package, key) in LOADED_BY_NAME.items():
+        if file in files:
+            files |= code_digests(f"{package}{params[key]}")
+    named, _ = keys(module)
+    return {"code": files, "params": {key: params[key] for key in named if key in params}}
+
+
+def uses_of_set(package: str) -> dict[str, dict[str, str]]:
+    """Return the files, with their digests, that all members of a set use."""
+    return {"code": code_digests(*(name for name in modules() if name.startswith(f"{package}.")))}

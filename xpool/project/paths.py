@@ -1,0 +1,135 @@
+"""Where each artifact lies; no other file spells ``data/``, ``results/`` or ``reports/``.
+
+Paths of data contain the setting, so synthetic and real results can never share a file. They are
+relative to the current folder, which is the top of a checkout.
+"""
+
+from pathlib import Path
+
+TOP = Path(__file__).resolve().parents[2]
+"""The folder of the code that runs: the top of its checkout."""
+
+
+def fingerprints() -> Path:
+    """Folder with the code and params that each module uses, one JSON file a module."""
+    return Path("results", "fingerprints")
+
+
+def params() -> Path:
+    """Folder with the sections of ``params.yaml``, one JSON file a dotted key."""
+    return Path("results", "params")
+
+
+def raw(setting: str, benchmark: str) -> Path:
+    """Folder with the benchmark's official files."""
+    return Path("data", setting, "raw", benchmark)
+
+
+def truth(setting: str, benchmark: str) -> Path:
+    """Folder with the scenes that each generated video shows (mini setting only)."""
+    return Path("data", setting, "truth", benchmark)
+
+
+def manifest(setting: str, benchmark: str) -> Path:
+    """Parquet table: split, video_id, caption_id, caption, path."""
+    return Path("data", setting, "manifest", f"{benchmark}.parquet")
+
+
+def video_digests(setting: str, benchmark: str) -> Path:
+    """CSV table: path, size in bytes and SHA-256 of each video of the manifest."""
+    return Path("data", setting, "manifest", f"{benchmark}.videos.csv")
+
+
+def manifest_report(setting: str, benchmark: str) -> Path:
+    """JSON report of the checks on the raw files."""
+    return Path("data", setting, "manifest", f"{benchmark}.report.json")
+
+
+def frames(setting: str, benchmark: str) -> Path:
+    """Folder with the packed frame cache."""
+    return Path("data", setting, "frames", benchmark)
+
+
+def encoder(setting: str) -> Path:
+    """Folder with the encoder's weights and description."""
+    return Path("data", setting, "encoder")
+
+
+def embeddings(setting: str, benchmark: str) -> Path:
+    """Folder with cached text and frame embeddings."""
+    return Path("data", setting, "embeddings", benchmark)
+
+
+def shots(setting: str, benchmark: str) -> Path:
+    """CSV table: the number of shot changes of each video."""
+    return Path("data", setting, "shots", f"{benchmark}.csv")
+
+
+def all_scenes(setting: str) -> Path:
+    """Folder with embeddings of generated videos, a folder for each number of scenes."""
+    return Path("data", setting, "scenes")
+
+
+def scenes(setting: str, scenes: int) -> Path:
+    """Folder with embeddings of generated videos that have this number of scenes each."""
+    return all_scenes(setting) / str(scenes)
+
+
+def training(setting: str, method: str, benchmark: str, seed: int) -> Path:
+    """Folder with a run: checkpoint, curve and records."""
+    return Path("results", setting, "train", method, benchmark, str(seed))
+
+
+def similarity(setting: str, method: str, benchmark: str, seed: int) -> Path:
+    """Folder with a run's scores on the test split: ``similarity.npy``, its rows and columns."""
+    return Path("results", setting, "similarity", method, benchmark, str(seed))
+
+
+def metrics(setting: str) -> Path:
+    """JSON file: the metrics of all runs, nested as ``dvc metrics show`` prints them."""
+    return Path("results", setting, "metrics.json")
+
+
+def metrics_table(setting: str) -> Path:
+    """CSV table: the metrics of all runs, one value a row."""
+    return Path("results", setting, "metrics.csv")
+
+
+def ranks(setting: str) -> Path:
+    """Folder with the rank of each query, one Parquet file a run."""
+    return Path("results", setting, "ranks")
+
+
+def statistics(setting: str) -> Path:
+    """Folder with intervals, comparisons and wins, one CSV table each."""
+    return Path("results", setting, "statistics")
+
+
+def rank_file(setting: str, method: str, benchmark: str, seed: int) -> Path:
+    """Parquet table: the rank of each query of one run."""
+    return ranks(setting) / method / benchmark / f"{seed}.parquet"
+
+
+def tables(setting: str) -> Path:
+    """Folder with the tables and figures of the results."""
+    return Path("results", setting, "tables")
+
+
+def attention(setting: str) -> Path:
+    """Folder with film strips, and with the attention on described frames."""
+    return Path("results", setting, "attention")
+
+
+def studies(setting: str, study: str) -> Path:
+    """Folder with a study's exported trials."""
+    return Path("results", setting, "studies", study)
+
+
+def ablations(setting: str) -> Path:
+    """Folder with the tables and figures of all studies."""
+    return Path("results", setting, "ablations")
+
+
+def report(setting: str, name: str) -> Path:
+    """HTML page of the report: a notebook's, e.g. ``results``, or ``index``."""
+    return Path("reports", setting, f"{name}.html")

@@ -1,0 +1,173 @@
+"""What a result was made with: commit, params, data, weights, device, versions, time.
+
+A training writes ``provenance.json`` beside its checkpoint, and an evaluation beside its similarity
+(without times, so the same evaluation gives the same bytes). A trial of a study has a short form in
+its attributes. ``docs/provenance.md`` says what each key means.
+"""
+
+import hashlib
+import platform
+import subprocess
+from collections.abc import Iterable
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from xpool.project import paths
+from xpool.project.digests import content, sha256
+from xpool.project.params import PARAMS_FILE
+from xpool.project.paths import TOP
+
+PACKAGES = ("torch", "numpy", "open_clip_torch", "transformers", "accelerate", "av")
+CPU_NAMES = Path("/proc/cpuinfo")
+SCORED = ("similarity.npy", "texts.parquet", "videos.parquet")
+"""Files of an evaluation; its record has their digests."""
+
+
+def provenance(device: torch.device) -> dict[str, str]:
+    """Return commit (``+`` if files differ from it), digest of params.yaml, device, versions."""
+    commit, dirty = _commit()
+    return {
+        "commit": f"{commit}{'+' if dirty else ''}",
+        "params": hashlib.sha256(PARAMS_FILE.read_bytes()).hexdigest()[:16],
+        "device": device_name(device),
+        "versions": f"Python {platform.python_version()}, torch {torch.__version__}",
+    }
+
+
+def of_training(
+    *,
+    run: dict[str, Any],
+    params: dict[str, Any],
+    origin: dict[str, Any],
+    folder: Path,
+    files: Iterable[str],
+    device: torch.device,
+    precision: str,
+    started: str,
+    seconds: float,
+    processes: int,
+) -> dict[str, Any]:
+    """Return the record of a finished training.
+
+    Args:
+        run: its coordinates: setting, method, benchmark, seed.
+        params: the params that rule it.
+        origin: what :func:`code` and :func:`inputs_of` returned before it began.
+        folder: the finished run.
+        files: names of its files.
+        device: where it computed.
+        precision: ``fp32`` or ``bf16``, in its forward passes.
+        started: when it first began, ISO 8601.
+        seconds: time of training and evaluations over all starts; steps that a kill lost and that
+            were repeated count once.
+        processes: how many trained it, with a device each.
+    """
+    hours = seconds * processes / 3600
+    on_cpu = device.type == "cpu"
+    return {
+        "run": run,
+        "params": params,
+        **origin,
+        "files": {name: sha256(folder / name) for name in files},
+        **environment(device),
+        "precision": precision,
+        "processes": processes,
+        "started": started,
+        "seconds": round(seconds, 3),
+        "gpu_hours": 0.0 if on_cpu else round(hours, 6),
+        "cpu_hours": round(hours * torch.get_num_threads(), 6) if on_cpu else 0.0,
+    }
+
+
+def of_evaluation(
+    run: dict[str, Any], checkpoint: Path, folder: Path, device: torch.device
+) -> dict[str, Any]:
+    """Return the record of an evaluation: digests of the checkpoint and of the files written."""
+    return {
+        "run": run,
+        **code(),
+        "checkpoint": sha256(checkpoint),
+        "files": {name: sha256(folder / name) for name in SCORED},
+        **environment(device),
+        "precision": "fp32",
+    }
+
+
+def data_of(setting: str, benchmark: str, reads: str) -> dict[str, Path]:
+    """Return the paths of a run's data by kind; ``reads`` is ``train.reads``."""
+    if reads == "embeddings":
+        return {"embeddings": paths.embeddings(setting, benchmark)}
+    return {
+        "frames": paths.frames(setting, benchmark),
+        "manifest": paths.manifest(setting, benchmark),
+    }
+
+
+def inputs_of(setting: str, benchmark: str, reads: str) -> dict[str, Any]:
+    """Return digests of what a run reads: its data by kind, and the encoder's weights.
+
+    Raises:
+        InputError: a file or folder is missing.
+    """
+    data = data_of(setting, benchmark, reads)
+    return {
+        "data": {name: content([path]) for name, path in data.items()},
+        "encoder": content([paths.encoder(setting)]),
+    }
+
+
+def environment(device: torch.device) -> dict[str, Any]:
+    """Return what can change the last digits: device, threads, flags, versions."""
+    return {
+        "device": device_name(device),
+        "threads": torch.get_num_threads(),
+        "determinism": {
+            "algorithms": torch.are_deterministic_algorithms_enabled(),
+            "cudnn_deterministic": torch.backends.cudnn.deterministic,
+            "cudnn_benchmark": torch.backends.cudnn.benchmark,
+            "cudnn_tf32": torch.backends.cudnn.allow_tf32,
+            "matmul_precision": torch.get_float32_matmul_precision(),
+        },
+        "versions": {"python": platform.python_version()} | {p: version(p) for p in PACKAGES},
+    }
+
+
+def device_name(device: torch.device) -> str:
+    """Return a device's type and model, as in ``cuda (NVIDIA A100-SXM4-40GB)``."""
+    if device.type == "cuda":
+        return f"cuda ({torch.cuda.get_device_name(device)})"
+    return f"{device.type} ({_cpu_name()})"
+
+
+@cache
+def _cpu_name() -> str:
+    """Return the model of the processor on Linux, its architecture elsewhere."""
+    lines = CPU_NAMES.read_text().splitlines() if CPU_NAMES.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def code() -> dict[str, Any]:
+    """Return the commit of the code that runs, and whether its files differ from it."""
+    commit, dirty = _commit()
+    return {"commit": commit, "dirty": dirty}
+
+
+@cache  # once a process: what is committed later is not the code that runs
+def _commit() -> tuple[str, bool]:
+    """Return the commit of the checkout, and whether its files differ from it."""
+
+    def git(*words: str) -> str:
+        done = subprocess.run(["git", *words], cwd=TOP, capture_output=True, text=True, check=False)
+        return done.stdout.strip()
+
+    commit = git("rev-parse", "HEAD")
+    if not commit:
+        return "not a git checkout", False
+    # the pipeline writes dvc.lock as it runs
+    changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", ":(exclude)dvc.lock")
+    return commit, bool(changed)

@@ -1,0 +1,50 @@
+"""Reads and compares ``provenance.json``, which ``xpool.project.provenance`` describes."""
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from xpool.project.errors import InputError
+
+RECORD = "provenance.json"
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """Return the record in a run's folder.
+
+    Raises:
+        InputError: the file is missing, or is not a JSON object.
+    """
+    path = folder / RECORD
+    if not path.is_file():
+        raise InputError(f"{path}: not found; run `dvc repro`, which makes it")
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"{path}: not JSON ({error}); run `dvc repro` to make it again") from error
+    if not isinstance(record, dict):
+        raise InputError(f"{path}: expected an object; run `dvc repro` to make it again")
+    return record
+
+
+def flat(value: Any, key: str = "") -> dict[str, Any]:
+    """Return the leaves of nested mappings by dotted key; an empty mapping is a leaf.
+
+    Example:
+        >>> flat({"train": {"epochs": 3}, "selection": "val"})
+        {'train.epochs': 3, 'selection': 'val'}
+    """
+    if not isinstance(value, Mapping) or not value:
+        return {key: value}
+    parts = (flat(inner, f"{key}.{name}" if key else name) for name, inner in value.items())
+    return {name: leaf for part in parts for name, leaf in part.items()}
+
+
+def differences(one: Any, other: Any) -> Iterator[tuple[str, Any, Any]]:
+    """Yield each dotted key at which two nested mappings differ, sorted, with both values."""
+    left, right = flat(one), flat(other)
+    for key in sorted(left.keys() | right.keys()):
+        values = left.get(key, "nothing"), right.get(key, "nothing")
+        if values[0] != values[1]:
+            yield key, *values

@@ -1,0 +1,1 @@
+"""The attention page: its contents, its examples and its film strips."""

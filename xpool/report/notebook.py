@@ -1,0 +1,103 @@
+"""Run a notebook and render it as a page.
+
+The notebook runs in the project's top folder, and its file stays without outputs. The page opens
+without a network, and the same results give the same bytes.
+"""
+
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+from xpool.project.errors import InputError
+
+NOTEBOOKS = Path("notebooks")
+
+# nbconvert's page without the scripts it would fetch: require.js, MathJax and mermaid. Code is
+# folded; the alternative text of an image is that of IPython.display.Image(alt=...).
+_TEMPLATE = """
+{%- extends 'lab/index.html.j2' -%}
+{%- block html_head_js -%}{%- endblock -%}
+{%- block html_head_js_mathjax -%}{%- endblock -%}
+{%- block html_head_js_mermaidjs -%}{%- endblock -%}
+{%- block in_prompt -%}{%- endblock -%}
+{%- block empty_in_prompt -%}{%- endblock -%}
+{%- block output_prompt -%}{%- endblock -%}
+{%- block output_area_prompt -%}{%- endblock -%}
+{%- block input_group -%}
+<details style="margin:0 0 6px"><summary style="color:#888;font-size:11px">code</summary>
+{{ super() }}
+</details>
+{%- endblock -%}
+{%- block data_png scoped -%}
+<img src="data:image/png;base64,{{ output.data['image/png'] | replace('\\n', '') }}"
+ width="{{ output | get_metadata('width', 'image/png') or '100%' }}"
+ alt="{{ (output | get_metadata('alt', 'image/png') or 'a figure') | escape_html }}">
+{%- endblock -%}
+"""
+
+
+def execute(path: Path) -> Any:
+    """Run a notebook in the current folder and return it with its outputs.
+
+    Raises:
+        InputError: there is no such notebook, or one of its cells failed.
+    """
+    import nbformat
+    from nbclient import NotebookClient
+    from nbclient.exceptions import CellExecutionError, DeadKernelError
+
+    if not path.is_file():
+        known = ", ".join(sorted(other.stem for other in path.parent.glob("*.ipynb")))
+        raise InputError(f"{path}: no such notebook; there are: {known or 'none'}")
+    notebook = nbformat.read(path, as_version=4)
+    begun: list[tuple[int, Any]] = []
+    client = NotebookClient(
+        notebook,
+        timeout=None,
+        kernel_name="python3",
+        record_timing=False,
+        extra_arguments=["--IPKernelApp.log_level=ERROR"],
+        resources={"metadata": {"path": str(Path.cwd())}},
+        on_cell_start=lambda cell, cell_index: begun.append((cell_index + 1, cell.get("id"))),
+    )
+    quiet = os.environ | {"TQDM_DISABLE": "1"}  # the times on a progress bar differ each time
+    try:
+        client.execute(env=quiet)
+    except CellExecutionError as error:
+        reason = " ".join(f"{error.ename}: {error.evalue}".split())
+        raise InputError(f"{path}: {_last(begun)}: {reason}") from error
+    except DeadKernelError as error:
+        raise InputError(
+            f"{path}: {_last(begun)}: its Python ended without a word (out of memory?)"
+        ) from error
+    return notebook
+
+
+def _last(begun: list[tuple[int, Any]]) -> str:
+    """Name the last cell that was started."""
+    return "cell {} ({})".format(*begun[-1]) if begun else "before its first cell"
+
+
+def to_html(notebook: Any, title: str) -> str:
+    """Return an executed notebook as one page that needs no other file."""
+    from nbconvert import HTMLExporter
+
+    exporter = HTMLExporter(raw_template=_TEMPLATE, embed_images=True)
+    notebook.metadata["title"] = title
+    page, _ = exporter.from_notebook_node(notebook, {"metadata": {"name": title}})
+    return str(page)
+
+
+def notebook_page(name: str, setting: str) -> str:
+    """Run a notebook of ``notebooks/`` and return it as a page.
+
+    Args:
+        name: name of the notebook, e.g. ``results``.
+        setting: the setting in force.
+
+    Raises:
+        InputError: there is no such notebook, or one of its cells failed.
+    """
+    logging.getLogger("traitlets").setLevel(logging.WARNING)
+    return to_html(execute(NOTEBOOKS / f"{name}.ipynb"), f"{name} ({setting})")

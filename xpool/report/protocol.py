@@ -1,0 +1,160 @@
+"""How a benchmark's figures were made, read from ``params.yaml`` and put into words.
+
+The captions of the tables state all of it. The printed names of methods and metrics are here too.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from xpool.data.benchmark import load
+from xpool.project.params import read, setting
+
+METHODS = {
+    "mean_pool": "Mean pooling",
+    "self_attention": "Self-attention",
+    "top_k": "Top-k",
+    "attention": "Attention pooling",
+    "xpool": "X-Pool",
+}
+"""Printed names, in the order of the rows: text-agnostic first, X-Pool last."""
+DIRECTIONS = {"t2v": "Text → video", "v2t": "Video → text"}
+METRICS = {"R@1": "R@1 ↑", "R@5": "R@5 ↑", "R@10": "R@10 ↑", "MdR": "MdR ↓", "MnR": "MnR ↓"}
+"""The paper's columns; the arrow points to better."""
+LOWER_IS_BETTER = ("MdR", "MnR")
+SYNTHETIC = "SYNTHETIC: generated videos"
+"""Mark of each figure that shows generated videos."""
+
+_SELECTION = {
+    "val": "Checkpoints selected on the validation split.",
+    "last": "Checkpoints of the last step, selected on nothing.",
+    "test_window": "Checkpoints SELECTED ON TEST, by the official code's rule: the best "
+    "five-evaluation mean of R@1.",
+}
+_READS = {
+    "embeddings": "towers frozen, only their final projections trained",
+    "frames": "the whole encoder fine-tuned",
+}
+_BACKBONES = {"openai/clip-vit-base-patch32": "ViT-B/32", "ViT-B-32": "ViT-B/32"}
+"""Names that papers use for an encoder; any other encoder keeps its own name."""
+_SHORT_VIDEOS = {
+    "mask": "missing frames of short videos masked",
+    "repeat_last": "the last frame of short videos repeated",
+}
+_OPTIONS = {
+    "training_videos": "{} training list",
+    "val_videos": "{} training videos held out for validation",
+    "test_clips": "{}-clip test protocol",
+    "allowed_missing": "a share of {} of each split's videos allowed to be missing",
+}
+"""Options of ``manifest.<benchmark>`` in words; an option not listed here is printed by name."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Protocol:
+    """A benchmark, and how its runs were trained, selected and tested."""
+
+    setting: str
+    benchmark: str
+    title: str
+    options: dict[str, Any]
+    """Params ``manifest.<benchmark>``."""
+    methods: tuple[str, ...]
+    """Short names, in the order of the rows."""
+    seeds: tuple[int, ...]
+    selection: str
+    backbone: str
+    """Encoder by the name that papers use, e.g. ViT-B/32, and whether its towers were frozen."""
+    training: str
+    """Encoder, which part of it was trained, and frames, in words."""
+
+    @property
+    def synthetic(self) -> bool:
+        """Whether the videos were generated."""
+        return self.setting == "mini"
+
+    @property
+    def mark(self) -> str:
+        """Mark of the benchmark's figures, empty for real videos."""
+        return SYNTHETIC if self.synthetic else ""
+
+    def heading(self, title: str) -> str:
+        """Return the first words of a caption: the title, and a mark if the data are synthetic."""
+        if not self.synthetic:
+            return f"{title}."
+        return (
+            f"{title}, SYNTHETIC: generated videos in the official layout, not the benchmark's "
+            "own; no evidence about it."
+        )
+
+    def options_in_words(self) -> list[str]:
+        """Return the protocol options in force, e.g. ``9k training list``."""
+        return [
+            _OPTIONS.get(name, f"{name} {{}}").format(value)
+            for name, value in self.options.items()
+            if not (name == "allowed_missing" and value == 0)
+        ]
+
+    def spread(self) -> str:
+        """Return what the figures in a cell of a table are, in words."""
+        if len(self.seeds) == 1:
+            return (
+                f"one run, seed {self.seeds[0]}, and its 95 % interval over the test videos, which "
+                "says nothing about other seeds"
+            )
+        seeds = ", ".join(map(str, self.seeds))
+        return f"mean over seeds {seeds} and its 95 % interval over seeds and test videos"
+
+    def how(self) -> str:
+        """Return how the checkpoints were selected and trained, in words."""
+        rule = _SELECTION.get(self.selection, f"Checkpoints selected by {self.selection}.")
+        return f"{rule} {self.training}"
+
+
+def method_name(method: str) -> str:
+    """Return a method's printed name, or its own name made readable.
+
+    Example:
+        >>> method_name("xpool"), method_name("max_pool")
+        ('X-Pool', 'Max pool')
+    """
+    return METHODS.get(method, method.replace("_", " ").capitalize())
+
+
+def in_order(methods: Iterable[str]) -> tuple[str, ...]:
+    """Return methods in the order of the rows; a method without a printed name precedes X-Pool.
+
+    Example:
+        >>> in_order(["xpool", "max_pool", "mean_pool"])
+        ('mean_pool', 'max_pool', 'xpool')
+    """
+    index = {method: number for number, method in enumerate(METHODS)}
+    unknown = index["xpool"] - 0.5
+    return tuple(sorted(methods, key=lambda method: (index.get(method, unknown), method)))
+
+
+def read_protocols() -> list[Protocol]:
+    """Return the protocol of each benchmark that ``params.yaml`` lists, in the same order."""
+    reads, short = read("train.reads", str), read("frames.short_videos", str)
+    model = read("encoder.model", str)
+    frozen = ", towers frozen" if reads == "embeddings" else ""
+    training = (
+        f"Encoder {model} ({read('encoder.pretrained', str)}): "
+        f"{_READS.get(reads, reads)}; {read('train.frames', int)} frames a video "
+        f"({read('frames.sampling', str)} sampling, {_SHORT_VIDEOS.get(short, short)})."
+    )
+    mini = "Mini " if setting() == "mini" else ""
+    return [
+        Protocol(
+            setting=setting(),
+            benchmark=name,
+            title=f"{mini}{load(name).title}",
+            options=read(f"manifest.{name}", dict[str, Any]),
+            methods=in_order(["xpool", *read("baselines", list[str])]),
+            seeds=tuple(sorted(read("seeds", list[int]))),
+            selection=read("selection", str),
+            backbone=f"{_BACKBONES.get(model, model)}{frozen}",
+            training=training,
+        )
+        for name in read("benchmarks", list[str])
+    ]

@@ -1,0 +1,1 @@
+"""The results page: contents, tables and figures of the comparison."""

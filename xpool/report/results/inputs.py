@@ -1,0 +1,113 @@
+"""What the results page reads: metrics, statistics and training curves.
+
+Whatever does not fit ``params.yaml`` is refused.
+"""
+
+import math
+from collections.abc import Sequence
+
+import pandas as pd
+
+from xpool.project import paths
+from xpool.project.errors import InputError
+from xpool.report.made import read_made
+from xpool.report.protocol import DIRECTIONS, METRICS, Protocol
+
+
+def read_statistics(name: str, protocols: Sequence[Protocol]) -> pd.DataFrame:
+    """Return a table of the stage ``statistics`` for the benchmarks and methods in params.yaml.
+
+    Args:
+        name: cells, comparisons, wins or selection; :mod:`xpool.statistics.results` lists their
+            columns.
+        protocols: what is compared.
+
+    Raises:
+        InputError: the file is missing, or was made for other methods or seeds.
+    """
+    file = paths.statistics(protocols[0].setting) / f"{name}.csv"
+    again = "run 'dvc repro' to make it again"
+    table = read_made(file)
+    seeds = len(protocols[0].seeds)
+    if "n_seeds" in table and (table["n_seeds"] != seeds).any():
+        found = table["n_seeds"][table["n_seeds"] != seeds].iloc[0]
+        raise InputError(f"{file}: of {found} seeds, and params.yaml lists {seeds}; {again}")
+    benchmarks, methods = {p.benchmark for p in protocols}, set(protocols[0].methods)
+    kept = table["benchmark"].isin(benchmarks)
+    for column in ("method", "against"):
+        if column in table:
+            kept &= table[column].isin(methods)
+    found = table[kept].reset_index(drop=True)
+    if name == "selection":  # empty where nothing was trained
+        return found
+    side = "method" if name == "cells" else "against"
+    others = methods if name == "cells" else methods - {"xpool"}
+    have = set(zip(found["benchmark"], found[side], strict=True))
+    for benchmark in sorted(benchmarks):
+        for method in sorted(others):
+            if (benchmark, method) not in have:
+                raise InputError(f"{file}: nothing of {method} on {benchmark}; {again}")
+    return found
+
+
+def read_metrics(protocols: Sequence[Protocol]) -> pd.DataFrame:
+    """Return the metrics of exactly the cells that params.yaml lists.
+
+    Returns:
+        Columns as :mod:`xpool.statistics.ranks` writes them, among them benchmark, method, seed,
+        direction, metric, value, n_text and n_video.
+
+    Raises:
+        InputError: a figure is missing, repeated or not finite, or the file was made under another
+            selection rule.
+    """
+    file = paths.metrics_table(protocols[0].setting)
+    table = read_made(file)
+    keys = ["benchmark", "method", "seed", "direction", "metric"]
+    columns = [*keys, "value", "selection", "n_text", "n_video", "mixed"]
+    if absent := [column for column in columns if column not in table]:
+        raise InputError(f"{file}: no column {absent[0]}; run 'dvc repro' to make it again")
+    figures = table.set_index(keys)
+    if figures.index.has_duplicates:
+        twice = figures.index[figures.index.duplicated()][0]
+        raise InputError(f"{file}: {' '.join(map(str, twice))} is there twice; run 'dvc repro'")
+    wanted = [
+        (protocol.benchmark, method, seed, direction, metric)
+        for protocol in protocols
+        for method in protocol.methods
+        for seed in protocol.seeds
+        for direction in DIRECTIONS
+        for metric in (*METRICS, "R@50", "tied")
+    ]
+    values = figures["value"].reindex(pd.MultiIndex.from_tuples(wanted, names=keys))
+    for cell, value in zip(wanted, values, strict=True):
+        if not math.isfinite(value):
+            benchmark, method, seed, direction, metric = cell
+            raise InputError(
+                f"{file}: no {direction} {metric} of {method} on {benchmark} with seed {seed}; "
+                "run 'dvc repro' to compute it"
+            )
+    found = figures.loc[values.index].reset_index()
+    if stray := set(found["selection"]) - {protocols[0].selection}:
+        raise InputError(
+            f"{file}: made with selection {stray.pop()!r}, and params.yaml says "
+            f"{protocols[0].selection!r}; run 'dvc repro' to make it again"
+        )
+    return found
+
+
+def read_curves(protocols: Sequence[Protocol]) -> pd.DataFrame:
+    """Return all training curves: benchmark, method, seed, step, epoch, loss, R@1.
+
+    R@1 is text-to-video on the split that the selection rule uses, NaN if it uses none.
+
+    Raises:
+        InputError: a run has no curve.
+    """
+    cells = [(p, method, seed) for p in protocols for method in p.methods for seed in p.seeds]
+    parts = []
+    for protocol, method, seed in cells:
+        folder = paths.training(protocol.setting, method, protocol.benchmark, seed)
+        curve = read_made(folder / "curve.csv").reindex(columns=["step", "epoch", "loss", "R@1"])
+        parts.append(curve.assign(benchmark=protocol.benchmark, method=method, seed=seed))
+    return pd.concat(parts, ignore_index=True)

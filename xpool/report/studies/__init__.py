@@ -1,0 +1,1 @@
+"""The ablations page: curves, tables and figures of the studies."""

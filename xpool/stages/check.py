@@ -1,0 +1,37 @@
+"""Check ``params.yaml`` and write down what each stage depends on.
+
+No stage reads what is written here; DVC does. A stage of ``dvc.yaml`` depends on the files that are
+its own, and so runs again when code or a value that it uses has changed, and for nothing else:
+
+- ``results/fingerprints/<module>.json``: a digest of each file of code that the module uses, and
+  the values that it reads of ``params.yaml``; of a set such as ``baselines`` the digests alone;
+- ``results/params/<dotted key>.json``: the values of one section. Where ``dvc.yaml`` makes several
+  stages of one module, each reads a section of its own, which the module's source does not spell.
+"""
+
+
+def main() -> None:
+    """Check params.yaml; write what each stage depends on.
+
+    Example: xpool check
+    """
+    import shutil
+
+    from xpool.project import fingerprints, paths
+    from xpool.project.params import load, setting
+    from xpool.project.workspace import WORK, publish, write_json
+    from xpool.settings import check
+
+    check()
+    # the page of all studies reads this folder, also where none is listed
+    paths.studies(setting(), "").mkdir(parents=True, exist_ok=True)
+    params = dict(fingerprints.values(load()))
+    modules = {name: fingerprints.uses(name, params) for name in fingerprints.modules()}
+    modules |= {name: fingerprints.uses_of_set(name) for name in fingerprints.SETS}
+    sections = {key: value for key, value in params.items() if isinstance(value, dict)}
+    for made, destination in ((modules, paths.fingerprints()), (sections, paths.params())):
+        folder = WORK / destination.name
+        shutil.rmtree(folder, ignore_errors=True)
+        for name, content in made.items():
+            write_json(folder / f"{name}.json", content)
+        publish(folder, destination)

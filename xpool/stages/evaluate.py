@@ -1,0 +1,24 @@
+"""Score the test splits with a method's checkpoints: ``results/<setting>/similarity/<method>/``.
+
+All benchmarks and seeds in one process, since starting it takes longer than scoring a small
+benchmark.
+"""
+
+from typing import Annotated
+
+import typer
+
+
+def main(
+    method: Annotated[str, typer.Option(help="Import path of a method, e.g. baselines.mean_pool.")],
+) -> None:
+    """Score the test splits with a method's checkpoints.
+
+    Example: xpool evaluate --method xpool.xpool
+    """
+    from xpool.project.params import read
+    from xpool.training.cell import read_cell
+    from xpool.training.evaluate import evaluate
+
+    for benchmark in read("benchmarks", list[str]):
+        evaluate([read_cell(method, benchmark, seed) for seed in read("seeds", list[int])])

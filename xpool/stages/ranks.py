@@ -1,0 +1,32 @@
+"""Rank all queries of all runs: ``results/<setting>/ranks/``, ``metrics.csv``, ``metrics.json``."""
+
+import logging
+
+log = logging.getLogger(__name__)
+
+
+def main() -> None:
+    """Rank every query of every run; compute all metrics.
+
+    Runs that do not belong in one table are refused, or, with mixing: allow, named in metrics.csv.
+
+    Example: xpool ranks
+    """
+    from typing import Literal
+
+    from xpool.project import paths
+    from xpool.project.params import read, setting
+    from xpool.project.workspace import replacing, write_json
+    from xpool.statistics.mixing import mixed, refuse
+    from xpool.statistics.ranks import cells_of, rank_all
+
+    methods = ["xpool", *read("baselines", list[str])]
+    cells = cells_of(read("benchmarks", list[str]), methods, read("seeds", list[int]))
+    odd = mixed(setting(), cells)
+    if read("mixing", Literal["refuse", "allow"]) == "refuse":
+        refuse(odd)
+    table, nested = rank_all(setting(), cells, read("selection", str), odd)
+    with replacing(paths.metrics_table(setting())) as file:
+        table.to_csv(file, index=False, lineterminator="\n")
+    write_json(paths.metrics(setting()), nested)
+    log.info("wrote %s and %s", paths.metrics_table(setting()), paths.metrics(setting()))

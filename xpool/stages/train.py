@@ -1,0 +1,26 @@
+"""Train a method on a benchmark: ``results/<setting>/train/<method>/<benchmark>/<seed>/``.
+
+All seeds in one process, since starting it takes as long as training on a small benchmark.
+"""
+
+from typing import Annotated
+
+import typer
+
+
+def main(
+    method: Annotated[str, typer.Option(help="Import path of a method, e.g. baselines.mean_pool.")],
+    benchmark: Annotated[str, typer.Option(help="A benchmark with recipes for this method.")],
+) -> None:
+    """Train a method on a benchmark, with each seed.
+
+    A killed run continues where it was, and ends with the same bits. On several GPUs:
+    accelerate launch -m xpool train --method xpool.xpool --benchmark msrvtt
+
+    Example: xpool train --method xpool.xpool --benchmark msrvtt
+    """
+    from xpool.project.params import read
+    from xpool.training.cell import read_cell
+    from xpool.training.runs import train
+
+    train([read_cell(method, benchmark, seed) for seed in read("seeds", list[int])])

@@ -1,0 +1,1 @@
+"""From ranks to intervals, tests and verdicts."""

@@ -1,0 +1,262 @@
+"""Confidence intervals of retrieval metrics, over queries (by video) and seeds.
+
+Works on arrays and reads no files: ``values (seed, query)``, one figure a query and run as
+:func:`per_query` gives it, and ``cluster (query,)``, the video of each query. Captions of one video
+are not independent, so videos are drawn and not captions. All runs answer the same queries.
+
+Two sources of error behave differently and are kept apart:
+
+- what the runs share about the queries comes from hundreds of clusters: a bootstrap;
+- the spread over seeds comes from often three, in which a bootstrap sees 2/3 of the variance and no
+  heavy tails: Student's t with (seeds - 1) degrees of freedom.
+
+An interval weighs the quantiles of both by their variances. With one seed only the first remains,
+and the interval says nothing about other seeds. ``docs/statistics.md`` has the formulas and how
+often the intervals cover.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import special
+
+from xpool.metrics import Ranks
+
+METRICS = ("R@1", "R@5", "R@10", "R@50", "MdR", "MnR")
+LEVEL = 0.95
+REPLICATES = 10_000
+# Elements of a block of cluster weights: bounds the memory, and fits into a processor's cache.
+BLOCK = 2**18
+
+
+@dataclass(frozen=True, kw_only=True)
+class Interval:
+    """An estimate and its two-sided interval, in the metric's unit."""
+
+    estimate: float
+    low: float
+    high: float
+
+
+def per_query(ranks: Ranks, metric: str) -> NDArray[np.float64]:
+    """Return ``(query,)``: what each query contributes to a metric.
+
+    For R@K the chance in percent that the right answer is among the first K, over the orders of
+    ties; for MdR and MnR the rank. The metric is their mean (MdR: median).
+
+    Example:
+        >>> import numpy as np
+        >>> tied = Ranks(query=np.arange(2), n_greater=np.array([0, 3]), n_tied=np.array([2, 1]))
+        >>> per_query(tied, "R@1").tolist(), per_query(tied, "MnR").tolist()
+        ([50.0, 0.0], [1.5, 4.0])
+    """
+    if not is_recall(metric):
+        return ranks.rank
+    return ranks.hits(int(metric.removeprefix("R@")))
+
+
+def is_recall(metric: str) -> bool:
+    """Return whether a metric is one of R@K: in percent, higher is better."""
+    return metric.startswith("R@")
+
+
+def estimate(values: NDArray[Any], metric: str) -> float:
+    """Return the metric: median (MdR) or mean over queries, then the mean over seeds."""
+    over_queries = np.median if metric == "MdR" else np.mean
+    return float(np.mean(over_queries(values, axis=1)))
+
+
+def interval(
+    values: NDArray[Any],
+    cluster: NDArray[Any],
+    metric: str,
+    rng: np.random.Generator,
+    replicates: int = REPLICATES,
+) -> Interval:
+    """Return a metric and its 95 % interval.
+
+    Where every query is hit, or none is, resampling sees no spread; the bound is then the exact
+    binomial one, with one trial a cluster (the "rule of three").
+
+    Args:
+        values: ``(seed, query)`` of :func:`per_query`.
+        cluster: ``(query,)`` video of each query.
+        metric: one of :data:`METRICS`.
+        rng: source of the replicates.
+        replicates: bootstrap replicates.
+
+    Example:
+        >>> import numpy as np
+        >>> hits = 100.0 * (np.arange(1000) < 469)[None]
+        >>> found = interval(hits, np.arange(1000), "R@1", np.random.default_rng(0))
+        >>> round(found.estimate, 1), round(found.low), round(found.high)
+        (46.9, 44, 50)
+    """
+    middle = estimate(values, metric)
+    if is_recall(metric) and middle in (0, 100) and np.ptp(values) == 0:
+        reach = 100 * (1 - ((1 - LEVEL) / 2) ** (1 / len(np.unique(cluster))))
+        return Interval(estimate=middle, low=max(0, middle - reach), high=min(100, middle + reach))
+    sample = confidence(values, cluster, metric, rng, replicates=replicates)
+    low, high = quantiles(sample)
+    least, most = (0.0, 100.0) if is_recall(metric) else (1.0, np.inf)
+    return Interval(estimate=middle, low=max(low, least), high=min(high, most))
+
+
+def quantiles(sample: NDArray[np.float64]) -> tuple[float, float]:
+    """Return the ends of the two-sided interval at :data:`LEVEL`."""
+    low, high = np.quantile(sample, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return float(low), float(high)
+
+
+def confidence(
+    values: NDArray[Any],
+    cluster: NDArray[Any],
+    metric: str,
+    rng: np.random.Generator,
+    minus: NDArray[Any] | None = None,
+    replicates: int = REPLICATES,
+) -> NDArray[np.float64]:
+    r"""Return ``(replicate,)``, ascending: quantiles of the metric's confidence distribution.
+
+    With :math:`V_s` the variance of the seeds' own figures over their number :math:`S`, and
+    :math:`V_q` the variance of the bootstrap over clusters of the mean over seeds, less the
+    interaction of seeds and queries, which is in :math:`V_s` already, the quantile at :math:`u` is
+
+    .. math:: \hat\theta + \sqrt{V_q + V_s}
+        \left(\frac{V_q}{V_q + V_s} B_u + \frac{V_s}{V_q + V_s} T_u\right)
+
+    with :math:`B_u` the bootstrap's quantile in standard units and :math:`T_u` that of
+    Student's t with :math:`S - 1` degrees of freedom. It is exact where one source dominates, and a
+    little too wide in between; Satterthwaite's rule would be too narrow with three seeds.
+    With one seed it is the percentile bootstrap; BCa covers less where a few queries make most of
+    the difference of two mean ranks.
+
+    Args:
+        values: ``(seed, query)`` of :func:`per_query`.
+        cluster: ``(query,)`` video of each query.
+        metric: one of :data:`METRICS`.
+        rng: source of the replicates.
+        minus: ``(seed, query)`` of another method on the same queries with the same seeds; the
+            draws are then of the difference ``values - minus``.
+        replicates: bootstrap replicates.
+
+    Source:
+        Weighted quantiles: Cochran and Cox 1957, Experimental Designs, t for unequal variances; we
+        apply it at every level. Variances: the two-way random model of seeds and queries.
+    """
+    kind = _Medians if metric == "MdR" else _Means
+    terms = [(1.0, kind.of(values, cluster))]
+    if minus is not None:
+        terms.append((-1.0, kind.of(minus, cluster)))
+
+    def statistic(weights: NDArray[Any]) -> NDArray[np.float64]:
+        return np.asarray(sum(sign * term.weighted(weights) for sign, term in terms))
+
+    n_cluster, n_seed = len(np.unique(cluster)), len(values)
+    of_seed = statistic(np.ones((1, n_cluster)))[0]  # (seed,)
+    middle = of_seed.mean()
+    drawn = np.concatenate([statistic(w) for w in _drawn_weights(n_cluster, replicates, rng)])
+    together = drawn.mean(axis=1)  # (replicate,)
+    sample = np.sort(together)
+    if n_seed == 1:
+        return sample
+    interaction = (drawn - together[:, None]).var(axis=0).sum() / (n_seed - 1) / n_seed
+    spread = together.var()
+    of_queries, of_seeds = max(0.0, spread - interaction), of_seed.var(ddof=1) / n_seed
+    total = of_queries + of_seeds
+    if total == 0:
+        return np.full(replicates, middle)
+    scale = np.sqrt(of_queries / spread) if spread > 0 else 0.0
+    student = np.sqrt(of_seeds) * special.stdtrit(n_seed - 1, _grid(replicates))
+    parts = np.sqrt(of_queries) * scale * (sample - middle) + np.sqrt(of_seeds) * student
+    return np.asarray(middle + parts / np.sqrt(total))
+
+
+def resampled_means(
+    values: NDArray[Any], cluster: NDArray[Any], rng: np.random.Generator, replicates: int
+) -> NDArray[np.float64]:
+    """Return ``(replicate, row)``: means over the queries of clusters drawn with replacement.
+
+    Args:
+        values: ``(row, query)``; each draw takes the same clusters for all rows.
+        cluster: ``(query,)`` video of each query.
+        rng: source of the replicates.
+        replicates: how many.
+    """
+    means = _Means.of(values, cluster)
+    drawn = _drawn_weights(len(np.unique(cluster)), replicates, rng)
+    return np.concatenate([means.weighted(weights) for weights in drawn])
+
+
+def _grid(n: int) -> NDArray[np.float64]:
+    return (np.arange(n) + 0.5) / n
+
+
+def _drawn_weights(
+    n_cluster: int, replicates: int, rng: np.random.Generator
+) -> Iterator[NDArray[np.float64]]:
+    """Yield blocks ``(replicate, cluster)`` of how often each cluster was drawn."""
+    rows = max(1, BLOCK // n_cluster)
+    for start in range(0, replicates, rows):
+        n = min(rows, replicates - start)
+        drawn = rng.integers(n_cluster, size=(n, n_cluster))
+        drawn += n_cluster * np.arange(n)[:, None]
+        counts = np.bincount(drawn.ravel(), minlength=n * n_cluster)
+        yield counts.reshape(n, n_cluster).astype(np.float64)
+
+
+@dataclass(frozen=True)
+class _Means:
+    """Means over the queries of weighted clusters."""
+
+    sums: NDArray[np.float64]
+    """``(cluster, seed)``"""
+    sizes: NDArray[np.float64]
+    """``(cluster,)``"""
+
+    @classmethod
+    def of(cls, values: NDArray[Any], cluster: NDArray[Any]) -> "_Means":
+        numbers = np.unique(cluster, return_inverse=True)[1]
+        sums = [np.bincount(numbers, weights=of_seed) for of_seed in values]
+        return cls(np.stack(sums, axis=1).astype(float), np.bincount(numbers).astype(float))
+
+    def weighted(self, weights: NDArray[Any]) -> NDArray[np.float64]:
+        """Return the statistic ``(replicate, seed)`` for weights ``(replicate, cluster)``."""
+        return np.asarray((weights @ self.sums) / (weights @ self.sizes)[:, None])
+
+
+@dataclass(frozen=True)
+class _Medians:
+    """Exact medians over the queries of weighted clusters, by counting each distinct value.
+
+    Ranks take few distinct values, so the counts stay small (MSVD: 670 clusters, 1,339 ranks).
+    """
+
+    levels: NDArray[np.float64]
+    """``(level,)`` distinct values, ascending."""
+    counts: NDArray[np.float32]
+    """``(seed, cluster, level)``; whole numbers, exact in float32 up to 16 million queries."""
+
+    @classmethod
+    def of(cls, values: NDArray[Any], cluster: NDArray[Any]) -> "_Medians":
+        numbers = np.unique(cluster, return_inverse=True)[1]
+        levels, level = np.unique(values, return_inverse=True)
+        n_cluster, n_level = numbers.max() + 1, len(levels)
+        cell = numbers * n_level + level.reshape(values.shape)  # (seed, query)
+        counts = [np.bincount(c, minlength=n_cluster * n_level) for c in cell]
+        shaped = np.reshape(counts, (len(values), n_cluster, n_level))
+        return cls(levels.astype(float), shaped.astype(np.float32))
+
+    def weighted(self, weights: NDArray[Any]) -> NDArray[np.float64]:
+        """Return the statistic ``(replicate, seed)`` for weights ``(replicate, cluster)``."""
+        medians = []
+        for of_seed in self.counts:
+            below = np.cumsum(weights.astype(np.float32) @ of_seed, axis=1)
+            n = below[:, -1:]
+            lower = np.argmax(below >= np.floor((n + 1) / 2), axis=1)
+            upper = np.argmax(below >= np.floor(n / 2) + 1, axis=1)
+            medians.append((self.levels[lower] + self.levels[upper]) / 2)
+        return np.stack(medians, axis=1)

@@ -1,0 +1,83 @@
+"""Check that the runs of a table differ only in what the table compares.
+
+The methods of a comparison share data, encoder, budget, frames and selection; the seeds of a method
+share its recipe too. Commit, device and versions may differ; each run's record has them.
+``mixing: allow`` in params.yaml admits other runs, and the captions of their tables then say so.
+"""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from xpool.project import paths
+from xpool.project.errors import InputError
+from xpool.project.records import differences, read_record
+from xpool.statistics.ranks import Coordinates
+
+EVERYWHERE = ("encoder", "params.train", "params.frames", "params.selection")
+ON_A_BENCHMARK = ("data", "params.manifest")
+OF_A_METHOD = ("params.recipe",)
+
+
+def mixed(setting: str, cells: Iterable[Coordinates]) -> dict[Coordinates, str]:
+    """Compare the records of all runs of a table.
+
+    Returns:
+        For each run that differs from the first in what must be equal: the first such key, with the
+        values in both runs.
+
+    Raises:
+        InputError: a record is missing, or a run's similarity was made with other weights.
+    """
+    first: dict[tuple[str, ...], tuple[Path, dict[str, Any]]] = {}
+    found: dict[Coordinates, str] = {}
+    for cell in cells:
+        benchmark, method, seed = cell
+        folder = paths.training(setting, method, benchmark, seed)
+        record = read_record(folder)
+        _check_scored(folder, record, paths.similarity(setting, method, benchmark, seed))
+        for keys, group in (
+            (EVERYWHERE, ()),
+            (ON_A_BENCHMARK, (benchmark,)),
+            (OF_A_METHOD, (benchmark, method)),
+        ):
+            other, expected = first.setdefault(group, (folder, record))
+            for key in keys:
+                for name, left, right in differences(_at(expected, key), _at(record, key)):
+                    found.setdefault(
+                        cell,
+                        f"{other} and {folder} differ: {name} is {left!r} in the one and {right!r} "
+                        "in the other",
+                    )
+    return found
+
+
+def refuse(found: Mapping[Coordinates, str]) -> None:
+    """Refuse the first of the runs that :func:`mixed` found.
+
+    Raises:
+        InputError: there is such a run.
+    """
+    for difference in found.values():
+        raise InputError(
+            f"{difference}; they cannot stand in one table: run `dvc repro`, which redoes runs "
+            "that no longer match params.yaml and the data, or set mixing: allow, which names "
+            "such runs in the tables' captions"
+        )
+
+
+def _at(record: dict[str, Any], key: str) -> dict[str, Any]:
+    value: Any = record
+    for part in key.split("."):
+        value = value.get(part, {}) if isinstance(value, dict) else {}
+    return {key: value}
+
+
+def _check_scored(run: Path, record: dict[str, Any], scored: Path) -> None:
+    weights = record.get("files", {}).get("checkpoint.safetensors")
+    found = read_record(scored).get("checkpoint")
+    if found != weights:
+        raise InputError(
+            f"{scored} and {run} do not belong together: the scored weights have the sha256 "
+            f"{found}, those of the run {weights}; run `dvc repro`, which scores the run again"
+        )

@@ -1,0 +1,160 @@
+"""The rank of every query of every run, and the metrics of all runs.
+
+Reads ``results/<setting>/similarity/<method>/<benchmark>/<seed>/`` of each cell, and writes
+``ranks/<method>/<benchmark>/<seed>.parquet``, from which all statistics come.
+"""
+
+import itertools
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from xpool.metrics import Ranks, ranks
+from xpool.project import paths
+from xpool.project.errors import InputError
+from xpool.project.workspace import replacing
+
+Coordinates = tuple[str, str, int]
+"""Benchmark, method and seed of a cell."""
+Nested = dict[str, dict[str, dict[str, dict[str, dict[str, float]]]]]
+"""Metrics by benchmark, method, seed, direction and name, as ``dvc metrics show`` prints them."""
+
+
+def read_similarity(folder: Path) -> tuple[NDArray[Any], pd.DataFrame, pd.DataFrame]:
+    """Read a run's similarity, and the names of its rows and columns.
+
+    Returns:
+        The matrix ``(text, video)``; its rows, with columns caption_id and video_id; its columns,
+        with column video_id.
+
+    Raises:
+        InputError: a file is missing, or the three files do not fit each other.
+    """
+    files = [folder / name for name in ("similarity.npy", "texts.parquet", "videos.parquet")]
+    for file in files:
+        if not file.is_file():
+            raise InputError(f"{file}: not found; run 'dvc repro' to make it")
+    matrix: NDArray[Any] = np.load(files[0], allow_pickle=False)
+    texts, videos = (pd.read_parquet(file) for file in files[1:])
+    for file, table, columns in (
+        (files[1], texts, ["caption_id", "video_id"]),
+        (files[2], videos, ["video_id"]),
+    ):
+        if missing := [column for column in columns if column not in table]:
+            raise InputError(f"{file}: no column {missing[0]}; it has {', '.join(table.columns)}")
+        repeated = table[columns[0]].duplicated()
+        if repeated.any():
+            raise InputError(
+                f"{file}: {columns[0]} {table[columns[0]][repeated].iloc[0]} appears twice"
+            )
+    if matrix.shape != (len(texts), len(videos)):
+        raise InputError(
+            f"{files[0]}: shape {matrix.shape}, but there are {len(texts)} texts and "
+            f"{len(videos)} videos beside it; run 'dvc repro' to make it again"
+        )
+    stray = ~texts["video_id"].isin(videos["video_id"])
+    if stray.any():
+        raise InputError(
+            f"{files[1]}: video {texts['video_id'][stray].iloc[0]} is not in "
+            f"{files[2].name}; run 'dvc repro' to make both again"
+        )
+    return matrix, texts, videos
+
+
+def video_of_text(texts: pd.DataFrame, videos: pd.DataFrame) -> NDArray[np.int64]:
+    """Return ``(text,)``: the row in ``videos`` of the video that each text describes."""
+    return np.asarray(pd.Index(videos["video_id"]).get_indexer(texts["video_id"]), dtype=np.int64)
+
+
+def rank_table(
+    both: Mapping[str, Ranks], texts: pd.DataFrame, videos: pd.DataFrame
+) -> pd.DataFrame:
+    """Return one row per query: direction, query_id, video_id, rank, n_greater, n_tied.
+
+    ``query_id`` is the caption_id in t2v and the video_id in v2t; ``video_id`` is the video that
+    the query belongs to.
+    """
+    names = {"t2v": texts["caption_id"], "v2t": videos["video_id"]}
+    belongs_to = {"t2v": texts["video_id"], "v2t": videos["video_id"]}
+    parts = [
+        pd.DataFrame(
+            {
+                "direction": direction,
+                "query_id": names[direction].astype(str).to_numpy()[of_direction.query],
+                "video_id": belongs_to[direction].astype(str).to_numpy()[of_direction.query],
+                "rank": of_direction.rank,
+                "n_greater": of_direction.n_greater,
+                "n_tied": of_direction.n_tied,
+            }
+        )
+        for direction, of_direction in both.items()
+    ]
+    return pd.concat(parts, ignore_index=True)
+
+
+def metrics_of(both: Mapping[str, Ranks]) -> dict[str, dict[str, float]]:
+    """Return all metrics of a run by direction and name, with the percent of tied queries."""
+    return {name: {**one.metrics(), "tied": one.tied()} for name, one in both.items()}
+
+
+def metric_rows(
+    run_columns: Mapping[str, Any],
+    selection: str,
+    values: Mapping[str, Mapping[str, float]],
+    n_text: int,
+    n_video: int,
+) -> list[dict[str, Any]]:
+    """Return a run's rows of ``metrics.csv``, one for each direction and metric."""
+    columns = {**run_columns, "split": "test", "selection": selection}
+    size = {"n_text": n_text, "n_video": n_video}
+    return [
+        {**columns, "direction": direction, "metric": metric, "value": value, **size}
+        for direction, metrics in values.items()
+        for metric, value in metrics.items()
+    ]
+
+
+def cells_of(
+    benchmarks: Iterable[str], methods: Iterable[str], seeds: Iterable[int]
+) -> list[Coordinates]:
+    """Return all cells of a comparison, sorted."""
+    return list(itertools.product(sorted(benchmarks), sorted(methods), sorted(seeds)))
+
+
+def rank_all(
+    setting: str,
+    cells: Iterable[Coordinates],
+    selection: str,
+    mixed: Mapping[Coordinates, str],
+) -> tuple[pd.DataFrame, Nested]:
+    """Write the ranks of each cell, and return the metrics of all.
+
+    Args:
+        setting: the setting in force.
+        cells: of :func:`cells_of`.
+        selection: the selection rule of the runs.
+        mixed: of :func:`xpool.statistics.mixing.mixed`.
+
+    Returns:
+        The metrics in long form, one value a row, and nested.
+
+    Raises:
+        InputError: as :func:`read_similarity`.
+    """
+    rows: list[dict[str, Any]] = []
+    nested: Nested = {}
+    for benchmark, method, seed in cells:
+        matrix, texts, videos = read_similarity(paths.similarity(setting, method, benchmark, seed))
+        both = ranks(matrix, video_of_text(texts, videos))
+        with replacing(paths.rank_file(setting, method, benchmark, seed), "wb") as file:
+            rank_table(both, texts, videos).to_parquet(file, index=False)
+        values = metrics_of(both)
+        nested.setdefault(benchmark, {}).setdefault(method, {})[str(seed)] = values
+        run = {"benchmark": benchmark, "method": method, "seed": seed}
+        of_run = metric_rows(run, selection, values, len(texts), len(videos))
+        rows += [row | {"mixed": mixed.get((benchmark, method, seed), "")} for row in of_run]
+    return pd.DataFrame(rows), nested

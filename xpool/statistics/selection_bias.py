@@ -1,0 +1,112 @@
+"""What each selection rule gives from one run, and how much of that is luck.
+
+Works on what ``xpool.training.evaluation_log`` kept of a run. The official code evaluates the test
+split some fifty times and keeps the best result, so part of its figure is the winner's curse: the
+best of fifty noisy evaluations lies above one that was not chosen for being high.
+:func:`by_chance` estimates that part.
+"""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from xpool.statistics.bootstrap import resampled_means
+from xpool.training.selection import SPLIT, WINDOW, Selection, score
+
+RULES: tuple[Selection, ...] = ("val", "last", "test_window")
+CHOSEN_ON_TEST: Selection = "test_window"
+COLUMNS = ("rule", "step", "R@1", "n_looks", "chance", "chance_high")
+
+
+def chosen(rule: Selection, evaluations: pd.DataFrame) -> int | None:
+    """Return the step that a rule selects, None where its split was not evaluated.
+
+    Args:
+        rule: the selection rule.
+        evaluations: columns step, split, R@1, MnR; one row an evaluation and split.
+    """
+    split = "test" if rule == "last" else SPLIT[rule]  # every split has the last step
+    curve: list[dict[str, Any]] = []
+    best: tuple[tuple[float, ...], int] | None = None
+    for row in (
+        evaluations[evaluations["split"] == split].sort_values("step").itertuples(index=False)
+    ):
+        curve.append(dict(zip(evaluations.columns, row, strict=True)))
+        found = score(rule, curve)
+        if best is None or found > best[0]:
+            best = found, int(curve[-1]["step"])
+    return best[1] if best else None
+
+
+def by_chance(
+    hits: NDArray[Any], video: NDArray[Any], rng: np.random.Generator, replicates: int
+) -> tuple[float, float]:
+    """Return what choosing by the test window adds to R@1 where all evaluations are equally good.
+
+    The bootstrap over videos takes the same videos for all evaluations of a draw, so the drawn
+    evaluations vary, and vary together, as those of the run do. Less their own means, none is
+    better than another. The rule's choice is then compared with an evaluation drawn at random,
+    which stands for a rule that never saw the test split; what both share about the queries
+    cancels.
+
+    Args:
+        hits: ``(evaluation, query)`` in percent, in order of the steps.
+        video: ``(query,)`` the video of each.
+        rng: source of the replicates.
+        replicates: how many.
+
+    Returns:
+        The mean in points, and the 97.5 % quantile.
+
+    Example:
+        A single evaluation leaves nothing to choose, and no luck.
+
+        >>> rng = np.random.default_rng(0)
+        >>> by_chance(100.0 * (np.arange(50) < 20)[None], np.arange(50), rng, 100)
+        (0.0, 0.0)
+    """
+    drawn = resampled_means(hits, video, rng, replicates)  # (replicate, evaluation)
+    noise = drawn - hits.mean(axis=1)
+    summed = np.cumsum(noise, axis=1)
+    before = np.concatenate([np.zeros((len(summed), 1)), summed], axis=1)
+    ends = np.arange(1, noise.shape[1] + 1)
+    starts = np.maximum(0, ends - WINDOW)
+    windows = (before[:, ends] - before[:, starts]) / (ends - starts)
+    draw, other = np.arange(len(noise)), rng.integers(len(hits), size=len(noise))
+    luck = noise[draw, windows.argmax(axis=1)] - noise[draw, other]
+    return float(luck.mean()), float(np.quantile(luck, 0.975))
+
+
+def selection_rows(
+    evaluations: pd.DataFrame, hits: pd.DataFrame, rng: np.random.Generator, replicates: int
+) -> list[dict[str, Any]]:
+    """Return one row a rule: the result that is tested under it, from one run.
+
+    Args:
+        evaluations: as in :func:`chosen`.
+        hits: caption_id, video_id, and a column a step, as ``xpool.training.evaluation_log``
+            writes them.
+        rng: source of the bootstrap's replicates, which draw videos.
+        replicates: how many.
+
+    Returns:
+        :data:`COLUMNS`: the rule, its step, text-to-video R@1 of the test split at that step, the
+        number of evaluations, and :func:`by_chance` of the rule that sees the test split (0 for the
+        others).
+    """
+    steps = [name for name in hits.columns if name.isdigit()]
+    if not steps:
+        return []
+    values, video = hits[steps].to_numpy().T, hits["video_id"].to_numpy()
+    luck = by_chance(values, video, rng, replicates)
+    rows = []
+    for rule in RULES:
+        step = chosen(rule, evaluations)
+        if step is None:
+            continue
+        mean, high = luck if rule == CHOSEN_ON_TEST else (0.0, 0.0)
+        found = float(hits[str(step)].mean())
+        rows.append(dict(zip(COLUMNS, (rule, step, found, len(steps), mean, high), strict=True)))
+    return rows

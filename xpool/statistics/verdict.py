@@ -1,0 +1,222 @@
+"""Does a published R@K hold here? A verdict from tests, never from a bare difference.
+
+A published figure is one number of one run: its queries are known, its seeds are not. Two questions
+are kept apart, see ``docs/statistics.md``:
+
+- *these queries* (two runs or more): could the published figure be a further run of ours? Both
+  were tested on the same queries, so what the queries contribute cancels. Only the spread over
+  seeds remains, which the published run is assumed to share. The verdict answers this question.
+- *queries like these*: how far could the two methods lie apart on other queries? Without the
+  published answers query by query, both figures carry their full sampling error. That bound is too
+  wide, but it is the only one for a single run, whose verdict therefore rests on it.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import special
+
+from xpool.statistics.bootstrap import LEVEL, estimate
+
+Word = Literal["reproduced", "not distinguishable", "lower", "higher", "not comparable"]
+
+ALPHA = 1 - LEVEL
+# Points of R@K that do not matter. Smaller than the least lead that X-Pool claims over mean pooling
+# and self-attention on MSR-VTT (2.4), so that a reproduction within it keeps their order.
+MARGIN = 2.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conditions:
+    """What two figures must have in common to be comparable."""
+
+    synthetic: bool
+    """Whether the videos were generated."""
+    backbone: str
+    """E.g. ``ViT-B/32``."""
+    split: str
+    """Training list and test protocol, e.g. ``train 9k, test 1k-A``."""
+    selected_on: str
+    """Split that chose the checkpoint: ``val``, ``test``, ``nothing`` or ``unknown``."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gap:
+    """Ours minus the published figure, under one model of the error."""
+
+    low: float
+    """95 % interval, in points."""
+    high: float
+    p_difference: float
+    """Two-sided, against no difference."""
+    p_equivalence: float
+    """Against a difference of the margin or more (TOST); small where it is shown to be smaller."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """What our runs say about a published figure."""
+
+    word: Word
+    reason: str
+    """Why not comparable, else empty."""
+    difference: float
+    """Ours minus published, in points; NaN where not comparable."""
+    margin: float
+    these_queries: Gap | None
+    """None for a single run, and for runs that all give the same figure."""
+    like_these: Gap | None
+    """None where not comparable."""
+
+    @property
+    def label(self) -> str:
+        """As a table prints it, e.g. ``not comparable (synthetic data)``."""
+        return f"{self.word} ({self.reason})" if self.reason else self.word
+
+
+def obstacles(ours: Conditions, published: Conditions) -> tuple[str, ...]:
+    """Return why two figures cannot be compared; empty if they can.
+
+    An unknown selection rule is no obstacle. Selecting only one of the figures on test is one,
+    since the best of many evaluations on the test split overstates the method.
+
+    Example:
+        >>> ours = Conditions(
+        ...     synthetic=False, backbone="ViT-B/32", split="train 9k, test 1k-A", selected_on="val"
+        ... )
+        >>> from dataclasses import replace
+        >>> obstacles(ours, replace(ours, selected_on="test"))
+        ('test-set selection: published on test, ours on val',)
+    """
+    if ours.synthetic or published.synthetic:
+        return ("synthetic data",)
+    found = []
+    if ours.backbone != published.backbone:
+        found.append(f"other backbone: {published.backbone}, ours {ours.backbone}")
+    if ours.split != published.split:
+        found.append(f"other split: {published.split}, ours {ours.split}")
+    rules = (ours.selected_on, published.selected_on)
+    if "test" in rules and len(set(rules)) > 1 and "unknown" not in rules:
+        found.append(
+            f"test-set selection: published on {published.selected_on}, ours on {ours.selected_on}"
+        )
+    return tuple(found)
+
+
+def verdict(
+    runs: NDArray[Any],
+    published: float,
+    n_independent: float,
+    margin: float = MARGIN,
+    obstacles: tuple[str, ...] = (),
+) -> Verdict:
+    """Return the verdict on a published R@K.
+
+    *Reproduced* if the difference is shown to be smaller than the margin (TOST at 5 %), else
+    *lower* or *higher* if a difference is shown, else *not distinguishable*.
+
+    Args:
+        runs: ``(seed,)`` our R@K in percent, one a run.
+        published: the figure in percent.
+        n_independent: number of queries; with many captions a video, :func:`effective_queries`.
+        margin: largest difference in points that does not matter.
+        obstacles: from :func:`obstacles`; with any, the verdict is *not comparable*.
+
+    Raises:
+        ValueError: there are no runs, or a figure is not a percentage.
+
+    Example:
+        >>> found = verdict(np.array([45.4, 46.0, 46.3]), 46.9, 1000)
+        >>> found.label, round(found.these_queries.low, 1), round(found.these_queries.high, 1)
+        ('not distinguishable', -3.3, 1.3)
+    """
+    figures = np.array([*runs, published], dtype=float)
+    if len(runs) == 0 or not ((figures >= 0) & (figures <= 100)).all():
+        raise ValueError(f"expected R@K in percent, of at least one run; got {runs}, {published}")
+    if obstacles:
+        return Verdict(
+            word="not comparable",
+            reason="; ".join(obstacles),
+            difference=float("nan"),
+            margin=margin,
+            these_queries=None,
+            like_these=None,
+        )
+    mean, n_seed = float(np.mean(runs)), len(runs)
+    difference = mean - published
+    differ = np.ptp(runs) > 1e-9  # more than the last digit of a float
+    seeds = float(np.var(runs, ddof=1)) * (1 + 1 / n_seed) if differ else 0.0
+    sampling = sum(figure * (100 - figure) / n_independent for figure in (mean, published))
+    these = _gap(difference, seeds, n_seed - 1, margin) if seeds > 0 else None
+    total = seeds + sampling
+    # Satterthwaite; the sampling error follows from the figures and has no degrees of freedom.
+    freedom = total**2 / (seeds**2 / (n_seed - 1)) if seeds > 0 else np.inf
+    like = _gap(difference, total, freedom, margin)
+    return Verdict(
+        word=_word(difference, these or like),
+        reason="",
+        difference=difference,
+        margin=margin,
+        these_queries=these,
+        like_these=like,
+    )
+
+
+def effective_queries(values: NDArray[Any], cluster: NDArray[Any], metric: str) -> float:
+    """Return how many independent queries would give R@K the sampling error that it has.
+
+    Captions of one video are hit or missed together, so MSVD's 27,763 are worth far fewer. With one
+    caption a video, it is the number of queries.
+
+    Args:
+        values: ``(seed, query)`` of :func:`xpool.statistics.bootstrap.per_query`.
+        cluster: ``(query,)`` video of each query.
+        metric: one of R@K.
+
+    Example:
+        >>> hits = np.array([[100.0, 0.0, 100.0, 0.0]])
+        >>> effective_queries(hits, np.arange(4), "R@1")
+        4.0
+        >>> effective_queries(np.repeat(hits, 3, axis=1), np.repeat(np.arange(4), 3), "R@1")
+        4.0
+    """
+    mean = estimate(values, metric)
+    numbers = np.unique(cluster, return_inverse=True)[1]
+    deviations = values - values.mean(axis=1, keepdims=True)
+    sums = np.stack([np.bincount(numbers, weights=of_run) for of_run in deviations])
+    variance = float(np.mean(np.sum(sums**2, axis=1))) / values.shape[1] ** 2
+    if variance == 0:
+        return float(len(np.unique(cluster)))
+    return float(mean * (100 - mean) / variance)
+
+
+def _gap(difference: float, variance: float, freedom: float, margin: float) -> Gap:
+    error = float(np.sqrt(variance))
+    if error == 0:  # both figures at 0 or 100 %
+        same, near = float(difference == 0), float(abs(difference) >= margin)
+        return Gap(low=difference, high=difference, p_difference=same, p_equivalence=near)
+    reach = error * _quantile(freedom, 1 - ALPHA / 2)
+    return Gap(
+        low=difference - reach,
+        high=difference + reach,
+        p_difference=2 * _below(freedom, -abs(difference) / error),
+        p_equivalence=_below(freedom, (abs(difference) - margin) / error),
+    )
+
+
+def _quantile(freedom: float, level: float) -> float:
+    return float(special.ndtri(level) if np.isinf(freedom) else special.stdtrit(freedom, level))
+
+
+def _below(freedom: float, value: float) -> float:
+    return float(special.ndtr(value) if np.isinf(freedom) else special.stdtr(freedom, value))
+
+
+def _word(difference: float, gap: Gap) -> Word:
+    if gap.p_equivalence < ALPHA:
+        return "reproduced"
+    if gap.p_difference < ALPHA:
+        return "lower" if difference < 0 else "higher"
+    return "not distinguishable"

@@ -1,0 +1,1 @@
+"""Commands that no stage of the pipeline runs."""

@@ -1,0 +1,148 @@
+"""The command ``xpool doctor``: print what this machine has of what the pipeline needs."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from importlib.metadata import version
+from pathlib import Path
+
+from xpool.project import paths
+
+GIB = 2**30
+LEAST_DISK_GIB = 5
+
+
+def _python() -> str:
+    return f"{sys.version.split()[0]} at {sys.executable}"
+
+
+def _packages() -> str:
+    names = ("torch", "torchvision", "transformers", "open_clip_torch", "decord", "dvc")
+    return ", ".join(f"{name} {version(name)}" for name in names)
+
+
+def _device() -> str:
+    import torch
+
+    if torch.cuda.is_available():
+        properties = torch.cuda.get_device_properties(0)
+        count = torch.cuda.device_count()
+        return f"{count} x {properties.name}, {properties.total_memory / GIB:.0f} GiB each"
+    if torch.backends.mps.is_available():
+        return "mps (Apple)"
+    return f"cpu only, {os.cpu_count()} cores: enough for the mini setting"
+
+
+def _codecs() -> str:
+    import av
+
+    missing = [name for name in ("libx264", "mpeg4") if name not in av.codecs_available]
+    if missing:
+        raise RuntimeError(f"PyAV was built without {', '.join(missing)}")
+    return f"PyAV {av.__version__} reads and writes h264 and mpeg4"
+
+
+def _disk() -> str:
+    free = shutil.disk_usage(".").free / GIB
+    if free < LEAST_DISK_GIB:
+        raise RuntimeError(f"{free:.1f} GiB free here; the mini setting needs {LEAST_DISK_GIB}")
+    return f"{free:.0f} GiB free here"
+
+
+def _git() -> str:
+    out = subprocess.run(["git", "--version"], capture_output=True, text=True, check=True)
+    return out.stdout.strip()
+
+
+def _data() -> str:
+    from xpool.project.params import read, setting
+
+    here = setting()
+    found = []
+    for benchmark in read("benchmarks", list[str]):
+        raw = paths.raw(here, benchmark)
+        if raw.is_dir():
+            found.append(f"{benchmark} found")
+        else:
+            how = "made by `make repro`" if here == "mini" else f"put it in {raw}"
+            found.append(f"{benchmark} not there yet ({how})")
+    return f"setting {here}: {'; '.join(found)}"
+
+
+def _weights() -> str:
+    from xpool.project.params import setting
+
+    folder = paths.encoder(setting())
+    if (folder / "encoder.json").is_file():
+        return f"prepared in {folder}"
+    return f"not there yet; `dvc repro weights` fills {folder}"
+
+
+def _studies() -> str:
+    from optuna import get_all_study_names
+
+    from xpool.ablation.storage import OptunaParams, address, is_missing, open_storage
+    from xpool.project.params import read
+
+    params = read("optuna", OptunaParams)
+    if is_missing(params):
+        return f"{address(params)} not there yet; the first study creates it"
+    count = len(get_all_study_names(open_storage(params)))
+    return f"{count} in {address(params)}; `make dashboard` shows them"
+
+
+def _server() -> str:
+    debian = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    initdb = shutil.which("initdb") or (debian[-1] if debian else None)
+    if initdb is None:
+        return "no PostgreSQL server; only tests need one (Debian: apt-get install postgresql)"
+    return f"PostgreSQL in {Path(initdb).parent}, for tests"
+
+
+def _browser() -> str:
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    driver = shutil.which("chromedriver")
+    if not (chromium and driver):
+        install = "apt-get install chromium chromium-driver"
+        return f"no Chromium with its driver; only tests need it (Debian: {install})"
+    return f"{chromium} and {driver}, for tests"
+
+
+CHECKS: dict[str, Callable[[], str]] = {
+    "python": _python,
+    "packages": _packages,
+    "device": _device,
+    "codecs": _codecs,
+    "git": _git,
+    "disk": _disk,
+    "data": _data,
+    "encoder": _weights,
+    "studies": _studies,
+    "database": _server,
+    "browser": _browser,
+}
+
+
+def report() -> Iterator[tuple[bool, str]]:
+    """Yield, for each check, whether it passed and its line."""
+    for name, probe in CHECKS.items():
+        try:
+            yield True, f"ok    {name:9} {probe()}"
+        except Exception as error:  # any failure is to be reported
+            yield False, f"WRONG {name:9} {' '.join(str(error).split())}"
+
+
+def main() -> None:
+    """Print what this machine has of what the pipeline needs.
+
+    Exit status: 1 if something is wrong or missing.
+
+    Example: xpool doctor
+    """
+    passed = True
+    for fine, line in report():
+        print(line)
+        passed = passed and fine
+    sys.exit(0 if passed else 1)

@@ -1,0 +1,26 @@
+"""Run trials of a study: as many processes, on as many machines, as share its storage."""
+
+import logging
+from typing import Annotated
+
+import typer
+
+log = logging.getLogger(__name__)
+
+
+def main(
+    study: Annotated[str, typer.Option(help="A file of studies/, e.g. temperature.")],
+) -> None:
+    """Run trials of a study beside other workers.
+
+    The stage ablate@<study> plans the trials and starts some workers itself. More may join at any
+    time, from any checkout with the same code, params, data and optuna.storage.
+
+    Example: xpool study-worker --study temperature
+    """
+    from xpool.ablation.storage import OptunaParams
+    from xpool.ablation.worker import join
+    from xpool.project.params import read
+
+    ran = join(study, read("optuna", OptunaParams))
+    log.info("%s: ran %d trials, and all are done", study, ran)

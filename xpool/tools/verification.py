@@ -1,0 +1,127 @@
+"""Verify runs from what they left behind.
+
+Files, params and data are compared with the run's ``provenance.json``. The test split is scored
+again with its checkpoint; similarity, ranks and all figures are compared to the last digit.
+"""
+
+import itertools
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from xpool.data.frame_cache import FramesParams
+from xpool.project import paths
+from xpool.project.digests import content, sha256
+from xpool.project.errors import InputError
+from xpool.project.params import PARAMS_FILE, read, setting
+from xpool.project.provenance import SCORED, code, data_of
+from xpool.project.records import RECORD, differences, read_record
+from xpool.tools.checks import Check, Run, Verdict, compared
+from xpool.tools.rescoring import check_results
+from xpool.training.cell import read_cell
+from xpool.training.fit import TRAINED
+from xpool.training.recipes import TrainParams, import_path
+from xpool.training.runs import ruling
+
+ENVIRONMENT = ("device", "threads", "determinism", "versions")
+_WORST: tuple[Verdict, ...] = ("DIFFERS", "no verdict")
+
+
+def verify(run: Run) -> Iterator[Check]:
+    """Check everything that the records of a run state.
+
+    Raises:
+        InputError: a record is missing or lacks a key, or params.yaml has no such run.
+    """
+    trained = _complete(run.trained, ("run", "params", "data", "encoder", "files"))
+    scored = _complete(run.scored, ("run", "checkpoint", "files", *ENVIRONMENT))
+    for record, folder in ((trained, run.trained), (scored, run.scored)):
+        yield compared(str(folder / RECORD), run.coordinates, record["run"], "its path", RECORD)
+    yield from _files(run.trained, TRAINED, trained)
+    yield from _files(run.scored, SCORED, scored)
+    weights = trained["files"].get("checkpoint.safetensors", "nothing")
+    yield compared("weights that were scored", weights, scored["checkpoint"], "run", "evaluation")
+    yield from _params(run, trained["params"])
+    yield from _inputs(run, trained)
+    yield from check_results(run, trained["params"], scored)
+    for name, record in (("training", trained), ("evaluation", scored)):
+        made = {"commit": record["commit"], "dirty": record["dirty"]}
+        if made != code() or record["dirty"]:
+            changed = " with changes that are in no commit" if record["dirty"] else ""
+            yield Check(
+                what=f"code of the {name}",
+                verdict="note",
+                detail=f"it ran at commit {record['commit']}{changed}; this is {code()['commit']}",
+            )
+
+
+def _complete(folder: Path, keys: Iterable[str]) -> dict[str, Any]:
+    """Read a record and make sure that it has these keys."""
+    record = read_record(folder)
+    for key in ("commit", "dirty", *keys):
+        if key not in record:
+            raise InputError(
+                f"{folder / RECORD}: {key} is missing; run `dvc repro` to make it again"
+            )
+    return record
+
+
+def _files(folder: Path, names: Iterable[str], record: dict[str, Any]) -> Iterator[Check]:
+    for name in names:
+        path = folder / name
+        found = sha256(path) if path.is_file() else "no such file"
+        yield compared(str(path), record["files"].get(name, "nothing"), found, RECORD, "file")
+
+
+def _params(run: Run, recorded: dict[str, Any]) -> Iterator[Check]:
+    """Compare the params of the run with params.yaml as it is now, with a check per difference."""
+    cell = read_cell(import_path(run.method), run.benchmark, run.seed)
+    now = ruling(cell, read("frames", FramesParams))
+    differ = list(differences(recorded, now))
+    for key, made, asked in differ:
+        yield Check(
+            what=f"params {key}",
+            verdict="DIFFERS",
+            detail=f"expected {made!r} ({run.trained / RECORD}), found {asked!r} ({PARAMS_FILE})",
+        )
+    if not differ:
+        yield Check(what="params", verdict="ok", detail=f"as {PARAMS_FILE} says")
+
+
+def _inputs(run: Run, record: dict[str, Any]) -> Iterator[Check]:
+    reads = read("train", TrainParams).reads
+    folders = data_of(run.setting, run.benchmark, reads)
+    expected = record["data"] | {"encoder": record["encoder"]}
+    for name, path in {**folders, "encoder": paths.encoder(run.setting)}.items():
+        found = content([path]) if path.exists() else "nothing there"
+        yield compared(str(path), expected.get(name, "nothing"), found, RECORD, "data")
+
+
+def run_of(folder: Path) -> Run:
+    """Return the run that a folder holds.
+
+    Raises:
+        InputError: the folder holds no run of the setting in force.
+    """
+    parts = folder.resolve().parts[-3:]
+    if len(parts) == 3 and parts[2].isdecimal():
+        found = Run(setting=setting(), method=parts[0], benchmark=parts[1], seed=int(parts[2]))
+        if found.trained.resolve() == folder.resolve():
+            return found
+    example = paths.training(setting(), "xpool", read("benchmarks", list[str])[0], 0)
+    raise InputError(f"{folder}: not a run of the setting {setting()}; expected, e.g., {example}")
+
+
+def all_runs() -> list[Run]:
+    """Return the runs of the comparison, in the order of ``metrics.csv``."""
+    methods = ["xpool", *read("baselines", list[str])]
+    cells = itertools.product(
+        sorted(read("benchmarks", list[str])), sorted(methods), sorted(read("seeds", list[int]))
+    )
+    return [Run(setting=setting(), method=m, benchmark=b, seed=s) for b, m, s in cells]
+
+
+def worst_of(verdicts: Iterable[Verdict]) -> Verdict:
+    """Return the verdict on a run from those of its checks."""
+    found = set(verdicts)
+    return next((v for v in _WORST if v in found), "ok")

@@ -1,0 +1,1 @@
+"""Recipe to checkpoint: data, towers, model, the training loop, selection, evaluation."""

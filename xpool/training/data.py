@@ -1,0 +1,213 @@
+"""The source of a run's texts and frames: cached embeddings, or cached frames and the encoder."""
+
+import copy
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple, Protocol, cast
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from xpool.data import transforms
+from xpool.data.frame_cache import FrameCache, FramesParams
+from xpool.data.manifest import read_manifest
+from xpool.encoders.base import open_encoder
+from xpool.encoders.embed import embed_images, embed_texts
+from xpool.encoders.embedding_cache import EmbeddingCache
+from xpool.pooling import TextTransformer
+from xpool.project import paths
+from xpool.project.errors import InputError
+from xpool.project.seeds import seed_for
+from xpool.training.recipes import TrainParams
+from xpool.training.towers import EncoderTowers, FrozenTowers, Towers
+
+
+class Batch(NamedTuple):
+    """Pairs of a text and its video; a video may be in several."""
+
+    text: Tensor
+    """Input of ``towers.text``, one row a pair."""
+    frames: tuple[Tensor, ...]
+    """Input of ``towers.frames``, one row a video in each."""
+    mask: Tensor
+    """``(video, frame)`` bool, True where the frame exists."""
+    video: Tensor
+    """``(pair,)`` row of each pair's video."""
+
+    def to(self, device: torch.device) -> "Batch":
+        """Copy to a device; from pinned memory, without waiting for the copy."""
+        text, frames, mask, video = self
+        text, mask, video, *parts = (
+            part.to(device, non_blocking=True) for part in (text, mask, video, *frames)
+        )
+        return Batch(text, tuple(parts), mask, video)
+
+
+class Gallery(NamedTuple):
+    """All texts and videos of a split, embedded."""
+
+    text: Tensor
+    """``(text, dim)``."""
+    frames: Tensor
+    """``(video, frame, dim)``."""
+    mask: Tensor
+    """``(video, frame)`` bool."""
+    texts: pd.DataFrame
+    """``caption_id``, ``video_id`` of each row of ``text``."""
+    video_ids: list[str]
+
+    def video_of_text(self) -> NDArray[np.int64]:
+        """``(text,)`` row of each text's video in ``frames``."""
+        rows = {video_id: row for row, video_id in enumerate(self.video_ids)}
+        return np.array([rows[video_id] for video_id in self.texts["video_id"]], np.int64)
+
+
+class Data(Protocol):
+    """A benchmark as a run reads it."""
+
+    texts: pd.DataFrame
+
+    def towers(self) -> Towers:
+        """Return fresh towers, which turn a batch's text and frames into embeddings."""
+
+    def text_transformer(self) -> TextTransformer:
+        """Return the encoder's text transformer, for methods that start from it."""
+
+    def batch(self, rows: NDArray[np.int64], seed: int) -> Batch:
+        """Return the pairs of these rows of ``texts``; ``seed`` decides the augmentation."""
+
+    def gallery(self, towers: Towers, split: str) -> Gallery:
+        """Embed a split with the towers in their current state."""
+
+
+def rows_of(texts: pd.DataFrame, split: str) -> pd.DataFrame:
+    """Return the rows of a split.
+
+    Raises:
+        InputError: the split is empty.
+    """
+    rows = texts[texts["split"] == split]
+    if rows.empty:
+        raise InputError(
+            f"the manifest has no {split!r} rows; see its report, and manifest.<benchmark> in "
+            "params.yaml (MSR-VTT: val_videos carves a validation split from training)"
+        )
+    return rows
+
+
+class EmbeddingData:
+    """Cached embeddings for frozen towers, all in memory."""
+
+    def __init__(self, folder: Path, train: TrainParams, frames: FramesParams) -> None:
+        self._cache = EmbeddingCache(folder)
+        self.texts = self._cache.texts
+        self._video_ids = list(dict.fromkeys(self.texts["video_id"]))
+        self._rows = {video_id: row for row, video_id in enumerate(self._video_ids)}
+        self._video_of_text = np.array([self._rows[v] for v in self.texts["video_id"]], np.int64)
+        self._frames, self._mask = self._cache.frames(self._video_ids, train.frames, frames)
+
+    def towers(self) -> Towers:  # noqa: D102
+        return FrozenTowers(self._cache.dim, self._cache.logit_scale)
+
+    def text_transformer(self) -> TextTransformer:  # noqa: D102
+        return self._cache.text_transformer()
+
+    def batch(self, rows: NDArray[np.int64], seed: int) -> Batch:  # noqa: D102
+        videos = self._video_of_text[rows]
+        own = torch.arange(len(rows))
+        return Batch(self._cache.text[rows], (self._frames[videos],), self._mask[videos], own)
+
+    @torch.inference_mode()
+    def gallery(self, towers: Towers, split: str) -> Gallery:  # noqa: D102
+        texts = rows_of(self.texts, split)
+        video_ids = list(dict.fromkeys(texts["video_id"]))
+        videos = [self._rows[video_id] for video_id in video_ids]
+        device = towers.logit_scale.device
+        return Gallery(
+            towers.text(self._cache.text[texts.index.to_list()].to(device)),
+            towers.frames(self._frames[videos].to(device)),
+            self._mask[videos].to(device),
+            texts[["caption_id", "video_id"]].reset_index(drop=True),
+            video_ids,
+        )
+
+
+class FrameData:
+    """Packed frames for the whole encoder, augmented in training."""
+
+    def __init__(
+        self, setting: str, benchmark: str, train: TrainParams, frames: FramesParams
+    ) -> None:
+        self._encoder = open_encoder(paths.encoder(setting))
+        self._cache = FrameCache(paths.frames(setting, benchmark))
+        texts = read_manifest(paths.manifest(setting, benchmark))
+        texts = texts[texts["video_id"].isin(set(self._cache.video_ids))]
+        self.texts = texts.reset_index(drop=True)
+        self._tokens = self._encoder.tokenize(self.texts["caption"].tolist())
+        self._train, self._frames_params = train, frames
+
+    def towers(self) -> Towers:  # noqa: D102
+        encoder = copy.deepcopy(self._encoder)  # a run changes it; the next starts from the same
+        return EncoderTowers(encoder, self._frames_params.antialias, self._train)
+
+    def text_transformer(self) -> TextTransformer:  # noqa: D102
+        return self._encoder.text_transformer()
+
+    def read(self, video_id: str) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+        """Return a video's sampled frames and their mask, as :meth:`FrameCache.read` does."""
+        return self._cache.read(video_id, self._train.frames, self._frames_params)
+
+    def batch(self, rows: NDArray[np.int64], seed: int) -> Batch:
+        """Return the pairs of these rows; each video appears once, with one crop.
+
+        Compiled towers take one number of videos, so for them each pair has its own copy.
+        """
+        of_pairs = self.texts["video_id"].iloc[rows]
+        video, video_ids = pd.factorize(of_pairs)
+        if self._train.compile:
+            video, video_ids = np.arange(len(rows)), pd.Index(of_pairs)
+        videos, masks = zip(*(self.read(video_id) for video_id in video_ids), strict=True)
+        crops = []
+        for video_id, frames in zip(video_ids, videos, strict=True):
+            # seeded by the video: each process with a share of its texts draws the same crop
+            chance = torch.Generator().manual_seed(seed_for("augment", seed, video_id))
+            crops.append(transforms.draw_crop(frames.shape[1], frames.shape[2], chance))
+        mask = torch.from_numpy(np.stack(masks))
+        cut = transforms.cut(videos, crops)
+        return Batch(self._tokens[rows], cut, mask, torch.from_numpy(video))
+
+    def gallery(self, towers: Towers, split: str) -> Gallery:  # noqa: D102
+        texts = rows_of(self.texts, split)
+        video_ids = list(dict.fromkeys(texts["video_id"]))
+        masks: list[Tensor] = []
+
+        def videos() -> Iterator[Tensor]:
+            for video_id in video_ids:
+                pixels, mask = self.read(video_id)
+                masks.append(torch.from_numpy(mask))
+                yield transforms.evaluation(
+                    torch.from_numpy(pixels), self._encoder.size_px, self._frames_params.antialias
+                )
+
+        images = self._train.batch_size * self._train.frames
+        encoder = cast(EncoderTowers, towers).encoder
+        frames = embed_images(encoder, videos(), images)
+        text = embed_texts(encoder, texts["caption"].tolist(), images)
+        device = towers.logit_scale.device
+        return Gallery(
+            text.to(device),
+            frames.reshape(len(video_ids), self._train.frames, -1).to(device),
+            torch.stack(masks).to(device),
+            texts[["caption_id", "video_id"]].reset_index(drop=True),
+            video_ids,
+        )
+
+
+def open_data(setting: str, benchmark: str, train: TrainParams, frames: FramesParams) -> Data:
+    """Return the benchmark's data for the regime that ``train.reads`` names."""
+    if train.reads == "embeddings":
+        return EmbeddingData(paths.embeddings(setting, benchmark), train, frames)
+    return FrameData(setting, benchmark, train, frames)

@@ -1,0 +1,308 @@
+"""Train a cell: recipe to checkpoint, for every method and both regimes.
+
+Each step is a function of the run's seed and its own number: order, augmentation and dropout are
+drawn from seeds, not from a running state. A run that was killed and resumed therefore ends with
+the same bits as one that was not.
+"""
+
+import logging
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+
+import accelerate
+import numpy as np
+import pandas as pd
+import torch
+from torch import nn
+
+from xpool.metrics import Ranks, ranks
+from xpool.project.errors import InputError
+from xpool.project.progress import progress
+from xpool.project.seeds import seed_for
+from xpool.project.workspace import write_json
+from xpool.similarity import similarity
+from xpool.training import evaluation_log, selection
+from xpool.training.cell import Cell, new_model
+from xpool.training.checkpoints import RunState, save_weights
+from xpool.training.data import Batch, Data, rows_of
+from xpool.training.loader import Order, batches
+from xpool.training.model import RetrievalModel
+from xpool.training.optimisation import set_rates
+from xpool.training.recipes import TrainParams, short_name
+
+log = logging.getLogger(__name__)
+BETAS = (0.9, 0.999)
+EPS = 1e-6
+FINISHED = "finished"
+"""Folder inside a run's work folder that holds the files of the finished run."""
+TRAINED = ("checkpoint.safetensors", "curve.csv", "run.json", *evaluation_log.FILES)
+"""Files of a finished run; its record has their digests."""
+_START: dict[str, Any] = {"step": 0, "curve": [], "best": None, "seconds": 0.0}
+"""Record of a run that has no state on disk yet; see :class:`RunState`."""
+Report = Callable[[dict[str, Any]], None]
+"""Receives each row of the curve; an exception that it raises ends the run."""
+
+
+def new_accelerator(train: TrainParams) -> accelerate.Accelerator:
+    """Return what runs a training, in the precision that section ``train`` asks for."""
+    bf16 = train.precision == "bf16" or (train.precision == "auto" and torch.cuda.is_available())
+    return accelerate.Accelerator(mixed_precision="bf16" if bf16 else "no")
+
+
+def new_optimizer(model: RetrievalModel, cell: Cell) -> torch.optim.Optimizer:
+    """Return the optimiser of a cell's model."""
+    return torch.optim.AdamW(
+        model.groups(cell.recipe.lr_encoder, cell.recipe.lr_pooling),
+        betas=BETAS,
+        eps=EPS,
+        weight_decay=cell.train.weight_decay,
+        fused=True,  # one kernel instead of ten for each parameter
+    )
+
+
+def update(
+    model: nn.Module,
+    batch: Batch,
+    optimizer: torch.optim.Optimizer,
+    accelerator: accelerate.Accelerator,
+    train: TrainParams,
+) -> torch.Tensor:
+    """Take one step and return its loss; nothing is read back from the device, which runs behind.
+
+    Args:
+        model: the :class:`RetrievalModel` as ``accelerator`` prepared it.
+        batch: on the device.
+        optimizer: as ``accelerator`` prepared it.
+        accelerator: device, precision and processes.
+        train: section ``train``.
+    """
+    with accelerator.autocast():
+        loss: torch.Tensor = model(*batch)
+    optimizer.zero_grad(set_to_none=True)
+    accelerator.backward(loss)
+    accelerator.clip_grad_norm_(model.parameters(), train.max_grad_norm)
+    optimizer.step()
+    if train.learn_contrastive_temperature:
+        towers = accelerator.unwrap_model(model).towers
+        with torch.no_grad():
+            towers.logit_scale.clamp_(max=float(np.log(train.max_logit_scale)))
+    return loss.detach()
+
+
+@torch.no_grad()
+def rank_split(model: RetrievalModel, data: Data, split: str) -> tuple[pd.DataFrame, Ranks]:
+    """Return a split's texts, and their text-to-video ranks with the model as it is now."""
+    model.eval()
+    gallery = data.gallery(model.towers, split)
+    scores = similarity(model.pooling, gallery.text, gallery.frames, gallery.mask)
+    model.train()
+    return gallery.texts, ranks(scores, gallery.video_of_text())["t2v"]
+
+
+def fit(
+    cell: Cell,
+    data: Data,
+    folder: Path,
+    accelerator: accelerate.Accelerator,
+    report: Report | None = None,
+) -> Path:
+    """Train a cell in its work folder, and resume a run that was stopped there.
+
+    Args:
+        cell: what is trained, and how.
+        data: the benchmark.
+        folder: the work folder.
+        accelerator: device, precision and processes.
+        report: for trials of a study; replaces the progress bar and the evaluation log.
+
+    Returns:
+        A folder inside ``folder`` with ``checkpoint.safetensors`` (the selected weights),
+        ``curve.csv`` (one row an evaluation), ``run.json`` (what was selected), and, without
+        ``report``, what ``xpool.training.evaluation_log`` writes.
+
+    Raises:
+        InputError: the split that the selection rule needs is empty, or the loss is not finite.
+    """
+    order = _order(cell, data)
+    model = new_model(cell, data).to(accelerator.device)
+    optimizer = new_optimizer(model, cell)
+    record = RunState(folder).load(model, optimizer) or _START
+    if record["step"]:
+        log.info("resuming at step %d of %d", record["step"], order.steps)
+    if report:
+        for row in record["curve"]:
+            report(row)
+    wrapped, optimizer = accelerator.prepare(model, optimizer)
+    evaluations = _Evaluations(cell, data, folder, accelerator, report, record)
+    if not order.steps:
+        evaluations.keep_initial(model)
+    bar = progress(
+        batches(
+            data, order, cell.seed_of("dropout"), record["step"], accelerator, cell.train.workers
+        ),
+        evaluations.label,
+        total=order.steps,
+        initial=record["step"],
+        disable=not evaluations.logged,
+    )
+    due = order.evaluations()
+    losses: list[torch.Tensor] = []
+    model.train()
+    for step, batch in enumerate(bar, start=record["step"]):
+        # dropout draws from here; a resumed run draws the same
+        _seed(accelerator.device, seed_for("step", cell.seed_of("dropout"), step))
+        set_rates(optimizer, step, order.steps, cell.train.warmup)
+        losses.append(update(wrapped, batch, optimizer, accelerator, cell.train))
+        if step + 1 in due:
+            loss = float(torch.stack(losses).mean())
+            losses.clear()
+            evaluations.check_loss(loss, step + 1)
+            if accelerator.is_main_process:
+                row = evaluations.evaluate(model, optimizer, order, step + 1, loss)
+                bar.set_postfix(evaluations.postfix(row), refresh=False)
+            accelerator.wait_for_everyone()
+    return evaluations.finish(order)
+
+
+def _order(cell: Cell, data: Data) -> Order:
+    """Return the order of a cell's training pairs; check that each split it needs has rows."""
+    train = cell.train
+    if train.epochs and cell.rule != "last":
+        rows_of(data.texts, selection.SPLIT[cell.rule])
+    rows = rows_of(data.texts, "train").index.to_numpy() if train.epochs else np.empty(0, np.int64)
+    return Order(
+        rows=rows,
+        epochs=train.epochs,
+        batch_size=train.batch_size,
+        evaluations_per_epoch=train.evaluations_per_epoch,
+        seed=cell.seed_of("order"),
+    )
+
+
+class _Evaluations:
+    """The evaluations of a run so far: its curve, its best checkpoint, and its state on disk.
+
+    Attributes:
+        label: names the run in messages.
+        logged: whether this process shows the bar and keeps the evaluation log.
+    """
+
+    def __init__(
+        self,
+        cell: Cell,
+        data: Data,
+        folder: Path,
+        accelerator: accelerate.Accelerator,
+        report: Report | None,
+        record: dict[str, Any],
+    ) -> None:
+        self._cell, self._data, self._folder, self._report = cell, data, folder, report
+        self._split = selection.SPLIT[cell.rule]
+        self._main = accelerator.is_main_process
+        self._state = RunState(folder)
+        self._curve: list[dict[str, Any]] = list(record["curve"])
+        self._best: dict[str, Any] | None = record["best"]
+        self.label = f"{short_name(cell.method)} {cell.benchmark} seed {cell.seed}"
+        self.logged = self._main and report is None
+        splits = set(data.texts["split"])
+        # a trial sees nothing but the split that it is judged on
+        self._seen = [
+            name
+            for name in evaluation_log.SPLITS
+            if name in splits and (self.logged or name == self._split)
+        ]
+        self._began = time.monotonic() - record["seconds"]
+
+    def keep_initial(self, model: RetrievalModel) -> None:
+        """Keep the model as it starts, for a run without steps (zero-shot)."""
+        if self._main:
+            self._best = {"step": 0, "file": "best-000000000.safetensors"}
+            save_weights(model, self._folder / self._best["file"])
+
+    def check_loss(self, loss: float, done: int) -> None:
+        """Stop a run that diverged.
+
+        Raises:
+            InputError: the mean loss since the last evaluation is not finite.
+        """
+        if not np.isfinite(loss):
+            recipe = f"recipes.{short_name(self._cell.method)}.{self._cell.benchmark}"
+            raise InputError(
+                f"{self.label}: the loss is {loss} at step {done}; lower {recipe}.lr_pooling or "
+                "lr_encoder"
+            )
+
+    def evaluate(
+        self,
+        model: RetrievalModel,
+        optimizer: torch.optim.Optimizer,
+        order: Order,
+        done: int,
+        loss: float,
+    ) -> dict[str, Any]:
+        """Evaluate after ``done`` steps, and save state and best checkpoint; return the row."""
+        row = {"step": done, "epoch": done / order.steps_per_epoch, "loss": loss}
+        for name in self._seen:
+            texts, t2v = rank_split(model, self._data, name)
+            if self.logged:
+                evaluation_log.keep(self._folder, done, name, texts, t2v)
+            if name == self._split:
+                row |= t2v.metrics()
+        self._curve.append(row)
+        score = list(selection.score(self._cell.rule, self._curve))
+        if self._best is None or score > self._best["score"]:
+            self._best = {"score": score, "step": done, "file": f"best-{done:09d}.safetensors"}
+            save_weights(model, self._folder / self._best["file"])
+        seconds = time.monotonic() - self._began
+        record = {"curve": self._curve, "best": self._best, "seconds": seconds}
+        self._state.save(done, model, optimizer, record)
+        for older in self._folder.glob("best-*"):
+            if older.name != self._best["file"]:
+                older.unlink()
+        if self._report:
+            self._report(row)
+        return row
+
+    def postfix(self, row: dict[str, Any]) -> dict[str, str]:
+        """Return what the progress bar shows of an evaluation."""
+        shown = {"loss": f"{row['loss']:.3f}"}
+        return shown | ({f"{self._split} R@1": f"{row['R@1']:.1f}"} if "R@1" in row else {})
+
+    def finish(self, order: Order) -> Path:
+        """Gather a finished run's files in one folder, and return it."""
+        cell, finished = self._cell, self._folder / FINISHED
+        if not self._main:
+            return finished
+        if self.logged:
+            seconds = time.monotonic() - self._began
+            log.info("%s: %d steps in %.1f s", self.label, order.steps, seconds)
+        best = cast(dict[str, Any], self._best)
+        shutil.rmtree(finished, ignore_errors=True)
+        finished.mkdir()
+        shutil.copy(self._folder / best["file"], finished / "checkpoint.safetensors")
+        columns = list(self._curve[-1]) if self._curve else ["step", "epoch", "loss"]
+        pd.DataFrame(self._curve, columns=columns).to_csv(finished / "curve.csv", index=False)
+        if self.logged:
+            evaluation_log.gather(self._folder, [row["step"] for row in self._curve], finished)
+        about = {
+            "method": short_name(cell.method),
+            "benchmark": cell.benchmark,
+            "seed": cell.seed,
+            "reads": cell.train.reads,
+            "selection": cell.rule,
+            "selected_step": best["step"],
+            "steps": self._curve[-1]["step"] if self._curve else 0,
+        }
+        write_json(finished / "run.json", about)
+        return finished
+
+
+def _seed(device: torch.device, seed: int) -> None:
+    """Seed what dropout draws from; on a CPU without visiting all GPUs, which takes 4 ms."""
+    if device.type == "cpu":
+        torch.default_generator.manual_seed(seed)
+    else:
+        torch.manual_seed(seed)

@@ -1,0 +1,129 @@
+"""Pretrain the tiny CLIP on stills of the mini world, as an offline replacement for CLIP's weights.
+
+It sees single images and captions without motion words, as CLIP saw photographs and alt texts, and
+never a video of any benchmark. It knows the objects of the world and nothing about time.
+"""
+
+import json
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor
+from torch.nn import functional
+
+from xpool.encoders.base import best_device
+from xpool.mini import drawing, world
+from xpool.project.params import Section
+from xpool.project.progress import progress
+from xpool.project.seeds import seed_for
+from xpool.training.optimisation import set_rates, symmetric_contrastive
+
+log = logging.getLogger(__name__)
+CONFIG = Path(__file__).parents[1] / "encoders" / "tiny.json"
+CYCLE = len(world.APPEARANCES)
+"""Number of appearances; each is drawn once before any is drawn again."""
+
+
+class PretrainParams(Section):
+    """``encoder.pretraining`` in ``params.yaml``."""
+
+    seed: int
+    images: int = Field(ge=CYCLE)
+    """Number of stills, each with a caption. They are rendered once, and every pass takes them in
+    another order. Those beyond the last whole cycle of appearances are not used."""
+    steps: int = Field(ge=1)
+    batch_size: int = Field(ge=2, le=CYCLE)
+    lr: float = Field(gt=0)
+    weight_decay: float = Field(ge=0)
+    warmup: float = Field(ge=0, lt=1)
+    """Share of the steps in which the learning rate rises linearly."""
+
+
+def stills(count: int, size_px: int, seed: int) -> tuple[Tensor, list[str]]:
+    """Render stills and their captions.
+
+    Returns:
+        ``(image, 3, size_px, size_px)`` uint8 pixels, and one caption an image.
+    """
+    rng = np.random.default_rng(seed_for("pretrain", "stills", seed))
+    scenes = world.draw_scenes(count, rng)
+    pixels = np.stack([drawing.still(scene, size_px, rng) for scene in progress(scenes, "stills")])
+    captions = [world.caption(scene, rng, motion=False) for scene in scenes]
+    return torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous(), captions
+
+
+def pretrain(params: PretrainParams, folder: Path) -> None:
+    """Train with CLIP's symmetric contrastive loss and write an open_clip ``local-dir``.
+
+    ``draw_scenes`` cycles through all appearances, so a batch cut from one cycle never holds two
+    stills of the same appearance, which would be false negatives.
+    """
+    import open_clip  # slow to import, and the stage `check` imports this module for its params
+
+    from xpool.encoders.openclip import save
+
+    config = json.loads(CONFIG.read_text(encoding="utf-8"))
+    open_clip.add_model_config(CONFIG)
+    torch.manual_seed(seed_for("pretrain", "init", params.seed))
+    device = best_device()
+    with _without_warning():
+        model = open_clip.create_model(CONFIG.stem).to(device).train()
+    tokenizer = open_clip.get_tokenizer(CONFIG.stem)
+    pixels, captions = stills(params.images, config["vision_cfg"]["image_size"], params.seed)
+    tokens = tokenizer(captions)
+    preprocess = model.visual.preprocess_cfg
+    mean, std = (torch.tensor(preprocess[k]).reshape(3, 1, 1) for k in ("mean", "std"))
+    decayed = [p for p in model.parameters() if p.ndim >= 2]
+    others = [p for p in model.parameters() if p.ndim < 2]
+    groups = [
+        {"params": decayed, "weight_decay": params.weight_decay, "full_rate": params.lr},
+        {"params": others, "weight_decay": 0.0, "full_rate": params.lr},
+    ]
+    optimizer = torch.optim.AdamW(groups, lr=params.lr, betas=(0.9, 0.98), fused=True)
+    bar = progress(_batches(params), "pretraining the tiny CLIP")
+    for step, rows in enumerate(bar):
+        set_rates(optimizer, step, params.steps, params.warmup)
+        images = ((pixels[rows].float() / 255 - mean) / std).to(device)
+        image = functional.normalize(model.encode_image(images), dim=-1)
+        text = functional.normalize(model.encode_text(tokens[rows].to(device)), dim=-1)
+        loss = symmetric_contrastive(text @ image.T, model.logit_scale)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        with torch.no_grad():
+            model.logit_scale.clamp_(max=np.log(100))
+        bar.set_postfix(loss=f"{loss.item():.3f}", refresh=False)
+    log.info("%d stills, %d steps, last loss %.3f", params.images, params.steps, loss.item())
+    save(model.cpu(), config, folder)
+
+
+@contextmanager
+def _without_warning() -> Iterator[None]:
+    """Drop open_clip's warning that the model has no pretrained weights: it is to be trained."""
+    root = logging.getLogger()  # open_clip logs with the root logger
+
+    def wanted(record: logging.LogRecord) -> bool:
+        return "No pretrained weights" not in record.getMessage()
+
+    root.addFilter(wanted)
+    try:
+        yield
+    finally:
+        root.removeFilter(wanted)
+
+
+def _batches(params: PretrainParams) -> list[Tensor]:
+    """Cut passes over the stills into batches, in random order, one batch for each step."""
+    rng = torch.Generator().manual_seed(seed_for("pretrain", "order", params.seed))
+    batches: list[Tensor] = []
+    while len(batches) < params.steps:
+        for start in torch.randperm(params.images // CYCLE, generator=rng).tolist():
+            rows = start * CYCLE + torch.randperm(CYCLE, generator=rng)
+            batches += [b for b in rows.split(params.batch_size) if len(b) == params.batch_size]
+    return batches[: params.steps]

@@ -1,0 +1,140 @@
+"""The params of a training: the budget that all methods share, and each method's recipe."""
+
+import inspect
+import math
+from pathlib import Path
+from typing import Any, Literal, cast, get_type_hints
+
+from pydantic import Field, ValidationInfo, field_validator
+
+from xpool.pooling import Pooling
+from xpool.project.errors import InputError
+from xpool.project.params import PARAMS_FILE, Section, read, validate
+from xpool.project.plugins import load
+
+
+class TrainParams(Section):
+    """``train`` in ``params.yaml``: the same for every method, so that budgets are equal."""
+
+    reads: Literal["embeddings", "frames"]
+    """``frames``: the whole encoder is fine-tuned, as in the paper. ``embeddings``: its towers are
+    frozen and only their two final projections learn, from cached embeddings."""
+    frames: int = Field(ge=1)
+    """Number of frames of a video that a method sees."""
+    epochs: int = Field(ge=0)
+    """0: nothing is trained, and the encoder is scored as it is (zero-shot)."""
+    batch_size: int = Field(ge=2)
+    micro_batch: int | None = Field(ge=1)
+    """Number of texts, and of videos, that the encoder takes at a time. It keeps only their
+    embeddings for the loss over the whole batch, and encodes them again for their gradients. This
+    saves memory for a third more arithmetic, and changes the result by rounding only. None: the
+    encoder takes the whole batch at once."""
+    warmup: float = Field(ge=0, lt=1)
+    """Share of the steps in which the learning rates rise."""
+    weight_decay: float = Field(ge=0)
+    """Applies to every parameter, as in the official code."""
+    max_grad_norm: float = Field(gt=0)
+    max_logit_scale: float = Field(gt=0)
+    """A learned contrastive scale is clamped to this after each step (CLIP: 100)."""
+    contrastive_temperature: Literal["encoder"] | float
+    """Initial divisor of the cosines in the contrastive loss; its inverse is the contrastive scale.
+    ``encoder``: the encoder's own value (CLIP: 0.01)."""
+    learn_contrastive_temperature: bool
+    """Whether training changes the temperature, as in CLIP and in the official code."""
+    evaluations_per_epoch: int = Field(ge=1)
+    precision: Literal["auto", "fp32", "bf16"]
+    """``auto``: bf16 autocast on CUDA, fp32 elsewhere."""
+    compile: bool
+    """Whether ``torch.compile`` fuses the operations between the encoder's matrix products, where
+    frames are read. Changes results by rounding only; needs a C compiler and a minute to start."""
+    workers: int = Field(ge=0)
+    """Number of processes that prepare batches of frames; changes the speed, not the result."""
+
+    @field_validator("contrastive_temperature", mode="before")
+    @classmethod
+    def _within_the_clamp(cls, value: object, info: ValidationInfo) -> object:
+        """Refuse a wrong temperature with one message; pydantic's union would give two."""
+        if value == "encoder":
+            return value
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not (number and 0 < cast(float, value) < math.inf):
+            raise ValueError("must be encoder, or a number above 0 (with a point, as in 0.01)")
+        largest = info.data.get("max_logit_scale")  # absent if it is invalid itself
+        if largest is not None and 1 / cast(float, value) > largest:
+            raise ValueError(
+                f"its inverse must be at most max_logit_scale ({largest:g}); raise the one or the "
+                "other"
+            )
+        return value
+
+
+class Recipe(Section):
+    """``recipes.<method>.<benchmark>`` in ``params.yaml``."""
+
+    lr_encoder: float = Field(ge=0)
+    lr_pooling: float = Field(ge=0)
+    pooling: dict[str, Any]
+    """Arguments of the method's constructor."""
+
+
+def short_name(method: str) -> str:
+    """Return a method's name in paths and tables: the last part of its import path."""
+    return method.rpartition(".")[2]
+
+
+def import_path(name: str) -> str:
+    """Return the import path of a method; the inverse of :func:`short_name`."""
+    return "xpool.xpool" if name == "xpool" else f"baselines.{name}"
+
+
+def recipe_for(method: str, benchmark: str, path: Path = PARAMS_FILE) -> Recipe:
+    """Read a cell's recipe and check the pooling's arguments against its constructor.
+
+    Raises:
+        InputError: the recipe is missing; or an argument is unknown, missing, or of a wrong type.
+    """
+    name = short_name(method)
+    recipe = read(f"recipes.{name}.{benchmark}", Recipe, path)
+    return checked(recipe, method, f"recipes.{name}.{benchmark}", path)
+
+
+def checked(recipe: Recipe, method: str, key: str, path: Path = PARAMS_FILE) -> Recipe:
+    """Return the recipe after checking its ``pooling`` against the method's constructor.
+
+    Raises:
+        InputError: see :func:`recipe_for`; the message names ``path`` and ``key``.
+    """
+    known = _arguments(method)
+    types = get_type_hints(load(method, "METHOD").__init__)
+    for name, value in recipe.pooling.items():
+        if name not in known:
+            raise InputError(
+                f"{path}: {key}.pooling.{name}: {method} takes no such argument; "
+                f"known: {', '.join(known) or 'none'}"
+            )
+        validate(value, f"{key}.pooling.{name}", types.get(name, Any), path)
+    for name, argument in known.items():
+        if argument.default is argument.empty and name not in recipe.pooling:
+            raise InputError(f"{path}: {key}.pooling.{name} is missing; {method} needs it")
+    return recipe
+
+
+def build_pooling(method: str, benchmark: str, recipe: Recipe, dim: int) -> Pooling:
+    """Construct a method for embeddings of ``dim`` dimensions."""
+    kind = load(method, "METHOD")
+    arguments = dict(recipe.pooling)
+    if "dim" in inspect.signature(kind).parameters:
+        arguments["dim"] = dim
+    try:
+        pooling: Pooling = kind(**arguments)
+    except (TypeError, ValueError) as error:
+        key = f"recipes.{short_name(method)}.{benchmark}.pooling"
+        raise InputError(f"{PARAMS_FILE}: {key}: {error}") from error
+    return pooling
+
+
+def _arguments(method: str) -> dict[str, inspect.Parameter]:
+    """Return the arguments that a recipe may give; ``dim`` comes from the encoder."""
+    known = dict(inspect.signature(load(method, "METHOD")).parameters)
+    known.pop("dim", None)
+    return known

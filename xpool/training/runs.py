@@ -1,0 +1,126 @@
+"""All runs of a method on a benchmark: each is trained, recorded and published.
+
+A finished run stays in the work folder, since DVC deletes a stage's outputs before it runs the
+stage: when a seed is added, the other seeds are not trained again.
+"""
+
+import json
+import logging
+import shutil
+from collections.abc import Sequence
+from contextlib import nullcontext
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import accelerate
+import torch
+
+from xpool.data.frame_cache import FramesParams
+from xpool.project import paths
+from xpool.project.fingerprints import fingerprint
+from xpool.project.params import read, setting
+from xpool.project.provenance import code, data_of, inputs_of, of_training
+from xpool.project.records import RECORD
+from xpool.project.workspace import (
+    keep_only,
+    publish,
+    replacing,
+    work_folder,
+    work_path,
+    write_json,
+)
+from xpool.training.cell import Cell, coordinates
+from xpool.training.checkpoints import RunState
+from xpool.training.data import Data, open_data
+from xpool.training.fit import FINISHED, TRAINED, fit, new_accelerator
+from xpool.training.recipes import short_name
+
+log = logging.getLogger(__name__)
+
+
+def ruling(cell: Cell, frames: FramesParams) -> dict[str, Any]:
+    """Return the params that determine a run, as JSON holds them."""
+    return {
+        "train": json.loads(cell.train.model_dump_json()),
+        "frames": json.loads(frames.model_dump_json()),
+        "recipe": json.loads(cell.recipe.model_dump_json()),
+        "selection": cell.rule,
+        "manifest": read(f"manifest.{cell.benchmark}", dict[str, Any]),
+    }
+
+
+def train(cells: Sequence[Cell]) -> None:
+    """Train and publish the runs of one method on one benchmark.
+
+    Args:
+        cells: one for each seed; they differ in nothing else.
+    """
+    first = cells[0]
+    if first.train.reads == "embeddings":
+        # batches of cached embeddings are too small to share between cores: more threads wait for
+        # each other (twenty times slower on a busy machine), and their number changes float sums
+        torch.set_num_threads(1)
+    accelerator = new_accelerator(first.train)
+    frames = read("frames", FramesParams)
+    data = open_data(setting(), first.benchmark, first.train, frames)
+    origin = code() | inputs_of(setting(), first.benchmark, first.train.reads)
+    sources = data_of(setting(), first.benchmark, first.train.reads)
+    inputs = [*sources.values(), paths.encoder(setting())]
+    modules = [__name__, first.method, f"xpool.encoders.{read('encoder.library', str)}"]
+    for cell in cells:
+        params = ruling(cell, frames)
+        digest = fingerprint([setting(), cell.method, cell.seed, params], inputs, modules)
+        _train_one(cell, data, digest, {"params": params, "origin": origin}, accelerator)
+        accelerator.free_memory()
+
+
+def _train_one(
+    cell: Cell,
+    data: Data,
+    digest: str,
+    record: dict[str, Any],
+    accelerator: accelerate.Accelerator,
+) -> None:
+    """Publish a cell's run, after training it unless a finished one has its fingerprint."""
+    name = short_name(cell.method)
+    label = f"{setting()}-{name}-{cell.benchmark}-{cell.seed}"
+    folder = work_path("train", label, digest)
+    main_process = accelerator.is_main_process
+    with work_folder("train", label, digest) if main_process else nullcontext():
+        accelerator.wait_for_everyone()
+        finished = folder / FINISHED
+        if (finished / RECORD).is_file():  # the last file to be written
+            log.info("%s %s seed %d: is trained already", name, cell.benchmark, cell.seed)
+        else:
+            started = _started(folder) if main_process else ""
+            fit(cell, data, folder, accelerator)
+            if main_process:
+                state = RunState(folder).record()  # None if nothing was to be trained
+                made = of_training(
+                    run=coordinates(cell),
+                    folder=finished,
+                    files=TRAINED,
+                    device=accelerator.device,
+                    precision="bf16" if accelerator.mixed_precision == "bf16" else "fp32",
+                    started=started,
+                    seconds=state["seconds"] if state else 0.0,
+                    processes=accelerator.num_processes,
+                    **record,
+                )
+                write_json(finished / RECORD, made)
+        if main_process:
+            published = folder / "published"
+            shutil.rmtree(published, ignore_errors=True)
+            shutil.copytree(finished, published)
+            publish(published, paths.training(setting(), name, cell.benchmark, cell.seed))
+            keep_only(folder, finished)
+
+
+def _started(folder: Path) -> str:
+    """Return when the work in a folder first began, even if it was killed since."""
+    path = folder / "started"
+    if not path.exists():
+        with replacing(path) as file:
+            file.write(datetime.now(UTC).isoformat(timespec="seconds"))
+    return path.read_text(encoding="utf-8")
