@@ -172,7 +172,7 @@ def test_four_workers_on_one_server_and_one_of_them_killed(make, postgres_url):
 
 
 @pytest.mark.slow
-def test_a_study_is_killed_continued_failed_mended_grown_and_repeated(make):
+def test_a_study_is_killed_continued_failed_fixed_grown_and_repeated(make):
     """One life of a study on an SQLite file, in the order in which a user meets these."""
     project = make()
     for file in ("hold-0", "hold-1002", "hold-1003", "fail-1"):
@@ -332,12 +332,13 @@ def test_a_worker_that_cannot_go_on_ends_the_stage_at_once(here, monkeypatch):
     assert ending.starts == [0]
 
 
-def test_workers_that_are_lost_again_and_again_end_the_stage(here, monkeypatch):
+def test_workers_that_are_lost_again_and_again_end_the_stage(here, monkeypatch, capsys):
     monkeypatch.setattr(driver.time, "sleep", lambda seconds: os.sched_yield())
     ending = Ending(monkeypatch, here, "import os; os.kill(os.getpid(), 9)")
     with pytest.raises(InputError, match="fake: 11 workers ended with an error"):
         driver.wait("fake", ending.queues, here)
     assert len(ending.starts) == 11
+    assert "0/" not in capsys.readouterr().err, "in a log, the bar is a line a minute"
 
 
 def test_params_that_change_meanwhile_end_the_stage(here, monkeypatch):

@@ -74,11 +74,13 @@ def wait(name: str, queues: Sequence[Queue], params: OptunaParams) -> None:
         log.info("%s waits for workers: make study-worker STUDY=%s", name, name)
     total = _total(queues)
     restarts = 0
-    with _workers(name, params.workers) as workers, progress(title=name, total=total) as bar:
+    with (
+        _workers(name, params.workers) as workers,
+        progress(title=name, total=total, initial=total - _left(queues)) as bar,
+    ):
         look_s = 0.0
         while left := _left(queues):
-            bar.n = total - left
-            bar.refresh()
+            bar.update(total - left - bar.n)
             time.sleep(max(1.0, REST * look_s))
             began = time.process_time()
             check()
@@ -96,8 +98,7 @@ def wait(name: str, queues: Sequence[Queue], params: OptunaParams) -> None:
             for queue in queues:
                 queue.reap()
             look_s = time.process_time() - began
-        bar.n = total
-        bar.refresh()
+        bar.update(total - bar.n)
 
 
 def _names(queues: Sequence[Queue]) -> list[str]:
