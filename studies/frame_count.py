@@ -46,9 +46,9 @@ class FrameCount(Study):
     name = "frame_count"
     question = "How many frames does each method need, sampled how, and at what cost?"
     reading = (
-        "`cost_ms` is the time of one gallery video: encode its frames, and score it against all "
-        "texts of the split. It is measured, so it differs from machine to machine and a little "
-        "from run to run; R@1 does not. The paper has 12 frames."
+        "`cost_ms` is the time for one gallery video: to encode its frames, and to score it "
+        "against all texts of the split. It is measured, so it differs between machines, and a "
+        "little between runs; R@1 does not. The paper uses 12 frames."
     )
     block = FrameCountBlock
 

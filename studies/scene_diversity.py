@@ -56,8 +56,8 @@ class SceneDiversity(Study):
     name = "scene_diversity"
     question = "Does X-Pool's gain over mean pooling grow with the diversity of the videos?"
     reading = (
-        "Compare methods at the same number of scenes, distractors or quantile of shot changes: if "
-        "the claim holds, mean pooling falls faster than X-Pool from left to right."
+        "Compare methods at the same number of scenes, number of distractors, or quantile of shot "
+        "changes. If the claim holds, mean pooling falls faster than X-Pool from left to right."
     )
     block = SceneDiversityBlock
 

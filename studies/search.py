@@ -64,8 +64,8 @@ class Search(Study):
     question = "How good is each method when all are tuned equally hard?"
     reading = (
         "Every method has the same number of tries, epochs and seeds. The best of many tries is "
-        "optimistic: it is chosen by the validation R@1 that it is shown with. Pruned tries fell "
-        "behind the median of the others at an evaluation of their first seed."
+        "optimistic, since it is chosen by the validation R@1 that is shown. A pruned try fell "
+        "behind the median of the others at an evaluation of its first seed."
     )
     block = SearchBlock
 

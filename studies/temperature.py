@@ -17,7 +17,7 @@ from xpool.project.params import Section
 from xpool.training.recipes import import_path
 
 Temperatures = Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=1)]
-PLACES = {
+KEYS = {
     "attention_temperature": "recipe.pooling.temperature",
     "contrastive_temperature": "train.contrastive_temperature",
     "learnt": "train.learn_contrastive_temperature",
@@ -48,13 +48,13 @@ class Temperature(Study):
 
     name = "temperature"
     question = (
-        "How does R@1 depend on the temperature of the softmax over frames, and on that of the "
+        "How does R@1 depend on the temperatures of the softmax over frames and of the "
         "contrastive loss?"
     )
     reading = (
-        "An attention temperature towards 0 takes the frame that fits the text best, one towards "
-        "infinity the mean of all frames: the parts `top_k` and `mean_pool` are those limits, "
-        "trained. X-Pool's paper has 1."
+        "As the attention temperature falls to 0, only the frame that fits the text best counts; "
+        "as it grows, all frames count alike. The parts `top_k` and `mean_pool` are these two "
+        "limits, trained. The paper uses 1."
     )
     block = TemperatureBlock
 
@@ -82,7 +82,7 @@ class Temperature(Study):
         }
 
         def run(point: Point, lab: Lab) -> Outcome:
-            changes = {place: point[name] for name, place in PLACES.items() if name in point}
+            changes = {key: point[name] for name, key in KEYS.items() if name in point}
             changes |= LIMITS.get(method, {})
             seed = int(point["seed"])
             trained = lab.train(benchmark, path, seed, block.epochs, changes)

@@ -29,7 +29,7 @@ from xpool.project.params import Section, read, setting
 from xpool.statistics.bootstrap import per_query
 from xpool.training.recipes import TrainParams, import_path
 
-PLACES = {
+KEYS = {
     "init": "seeds.init",
     "order": "seeds.order",
     "dropout": "seeds.dropout",
@@ -70,9 +70,9 @@ class Variance(Study):
     name = "variance"
     question = "Where does the variance of R@1 come from?"
     reading = (
-        "Each part varies one thing alone. Compare the spread over its levels with `query_error`, "
-        "the standard error that the validation queries leave in R@1: a source whose spread is "
-        "much smaller matters less than which queries were asked."
+        "Each part varies one source alone. Compare the spread over its levels with `query_error`, "
+        "the standard error of R@1 over the validation queries: a source whose spread is much "
+        "smaller matters less than the choice of queries."
     )
     block = VarianceBlock
 
@@ -100,7 +100,7 @@ class Variance(Study):
                     import_path(str(point["method"])),
                     int(level) if source == "seed" else int(point["seed"]),
                     block.epochs,
-                    {PLACES[source]: level} if source in PLACES else {},
+                    {KEYS[source]: level} if source in KEYS else {},
                     embeddings,
                 )
                 outcome = lab.outcome(trained, keep=False)

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -59,7 +60,7 @@ def chromium(profile: Path) -> Iterator[WebDriver]:
 
 @dataclass
 class Dashboard:
-    """A running ``python -m xpool.tools.dashboard``."""
+    """A running ``xpool dashboard``."""
 
     url: str
     process: subprocess.Popen
@@ -76,29 +77,37 @@ class Dashboard:
 def running_dashboard(
     folder: Path, environment: Mapping[str, str] | None = None
 ) -> Iterator[Dashboard]:
-    """Start the dashboard of the project in ``folder`` on a free port, and end it.
+    """Start the dashboard of the project in ``folder`` on a free port; end it with the block.
 
     Args:
         folder: has params.yaml.
         environment: of the command; by default this one, with the code of this checkout.
     """
     out, err = folder / "dashboard.out", folder / "dashboard.err"
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
     with out.open("w") as output, err.open("w") as errors:
         process = subprocess.Popen(
-            [sys.executable, "-m", "xpool.tools.dashboard", "--port", "0"], cwd=folder,
+            [sys.executable, "-m", "xpool", "dashboard", "--port", str(port)], cwd=folder,
             env=environment or os.environ | {"PYTHONPATH": str(TOP)},
             stdout=output, stderr=errors, preexec_fn=_takes_ctrl_c,
         )  # fmt: skip
     try:
         deadline = time.monotonic() + WAIT_S
-        while not (printed := out.read_text()).endswith("\n"):
+        while not _listens(port):
             assert process.poll() is None, err.read_text()
             assert time.monotonic() < deadline, err.read_text()
             time.sleep(0.05)
-        yield Dashboard(printed.split()[0].rstrip("/"), process, out, err)
+        yield Dashboard(f"http://127.0.0.1:{port}", process, out, err)
     finally:
         process.kill()
         process.wait()
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def _takes_ctrl_c() -> None:
@@ -152,7 +161,7 @@ def drawn(driver: WebDriver, plot: str, marks: int | range, wait_s: float = WAIT
         driver: at the page.
         plot: id of the plot's element.
         marks: how many points or bars there must be.
-        wait_s: so long they may take.
+        wait_s: time that drawing may take.
 
     Returns:
         ``width`` and ``height`` in pixels, ``marks`` with theirs, and all texts as ``labels``.

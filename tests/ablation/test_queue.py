@@ -1,6 +1,6 @@
 """The queue of trials: planned once, run once, none lost (properties, on an SQLite file).
 
-Oracles: trials counted by hand. The same with many processes and servers is in ``test_ablate``.
+Oracles: trials counted by hand. The same with many processes and servers is in ``test_driver``.
 """
 
 import contextlib
@@ -469,15 +469,15 @@ def test_a_worker_declared_dead_that_still_finishes_corrupts_nothing():
     """Property: its result is dropped, and the cell is queued once and run once."""
     experiment = made()
     queue = planned(experiment)
-    zombie = queue.claim()
-    queue.suggested(zombie)
-    stop_heart(zombie)
+    late = queue.claim()
+    queue.suggested(late)
+    stop_heart(late)
     opened(experiment).reap()
     with pytest.raises(UpdateFinishedTrialError):  # how it learns of it
-        zombie.set_user_attr("curve", [])
-    queue.complete(zombie, [99.0])
-    queue.prune(zombie)
-    queue.fail(zombie, "late")
+        late.set_user_attr("curve", [])
+    queue.complete(late, [99.0])
+    queue.prune(late)
+    queue.fail(late, "too late")
     queue.reap()
     assert states(queue) == [FAIL, *[WAITING] * 6]
     assert error_of(queue.study.trials[0]) == SILENT

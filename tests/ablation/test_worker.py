@@ -1,6 +1,6 @@
 """What a worker does with one trial, and with all of them (properties; in this process).
 
-Oracles: what Optuna's storage holds afterwards, and files on disk. Many processes: ``test_ablate``.
+Oracles: what Optuna's storage holds afterwards, and files on disk. Many processes: ``test_driver``.
 """
 
 import contextlib
@@ -115,7 +115,7 @@ def test_an_error_is_recorded_and_the_trial_run_again_as_often_as_stated(lock):
     assert {trial.state for trial in queue.study.trials} == {TrialState.FAIL}
 
 
-def test_a_trial_that_fails_once_is_mended_by_its_retry(lock):
+def test_a_trial_that_fails_once_succeeds_in_its_retry(lock):
     tries = []
 
     def run(point, lab):

@@ -220,8 +220,8 @@ def test_trials_run_and_never_ask_for_the_test_split(name, tmp_path, monkeypatch
         done.add(experiment.part)
         points = [middle(experiment)] if experiment.searches else last_cells(experiment)
         assert points
-        for place, point in enumerate(points):
-            lab.folder = tmp_path / f"{number}-{place}"
+        for index, point in enumerate(points):
+            lab.folder = tmp_path / f"{number}-{index}"
             lab.report = lambda row: None
             figures = experiment.run(point, lab).figures
             for objective in experiment.objectives:
@@ -334,9 +334,9 @@ def test_each_source_of_variance_changes_its_own_thing_alone(tmp_path, monkeypat
         assert experiment.fixed == {"source": source}
         for cell in experiment.cells:
             found = asked(experiment, cell, tmp_path, monkeypatch)
-            place = sources.get(source, 1)
-            expected = {keys[source]: cell["level"]} if place == 1 else cell["level"]
-            assert found == (*base[:place], expected, *base[place + 1 :])
+            slot = sources.get(source, 1)
+            expected = {keys[source]: cell["level"]} if slot == 1 else cell["level"]
+            assert found == (*base[:slot], expected, *base[slot + 1 :])
             assert torch.get_num_threads() == threads
 
 

@@ -117,7 +117,7 @@ def fill_frames(storage):
 
 def command(folder, *flags):
     return subprocess.run(
-        [sys.executable, "-m", "xpool.tools.dashboard", *flags], cwd=folder, capture_output=True,
+        [sys.executable, "-m", "xpool", "dashboard", *flags], cwd=folder, capture_output=True,
         text=True, timeout=60, env=os.environ | {"PYTHONPATH": str(TOP)},
     )  # fmt: skip
 
@@ -164,7 +164,11 @@ def test_ctrl_c_ends_it_quietly(filled):
         printed = running.out.read_text().splitlines()
         get(f"{running.url}/api/studies")
         assert running.end() == 0
-        assert running.err.read_text() == ""
+        said = running.err.read_text().splitlines()
+    served = [line for line in said if line.startswith("127.0.0.1 - - [")]
+    greeting = [line for line in said if line.startswith(("Bottle ", "Listening ", "Hit Ctrl-C"))]
+    assert len(served) == 1
+    assert len(served) + len(greeting) == len([line for line in said if line]), said
     assert printed[1:] == [
         f"  {TEMPERATURE}: 24 of 24 trials complete",
         f"  {FRAMES}: 18 of 18 trials complete",

@@ -14,7 +14,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 from optuna.distributions import (
     BaseDistribution,
@@ -24,14 +24,11 @@ from optuna.distributions import (
 )
 from pydantic import Field
 
-from xpool.ablation.lab import Outcome, Point, Scalar
+from xpool.ablation.lab import Lab, Outcome, Point, Scalar
 from xpool.project.errors import InputError
 from xpool.project.fingerprints import code_digests
 from xpool.project.params import PARAMS_FILE, Section, read, setting
 from xpool.project.plugins import load
-
-if TYPE_CHECKING:
-    from xpool.ablation.lab import Lab
 
 
 class Block(Section):
@@ -56,7 +53,7 @@ class Experiment:
     cells: tuple[Point, ...]
     """One point for each trial; an empty one where the sampler chooses."""
     objectives: dict[str, Literal["maximize", "minimize"]]
-    run: Callable[[Point, "Lab"], Outcome]
+    run: Callable[[Point, Lab], Outcome]
     fixed: dict[str, Scalar] = field(default_factory=dict)
     """Columns of ``trials.csv`` with one value for all trials, such as the method."""
     modules: tuple[str, ...] = ()
@@ -157,13 +154,13 @@ def unchanged(name: str, planned: Sequence[str]) -> Callable[[], None]:
     """
     seen = b""  # so the first call compares: the file may have changed since it was read
 
-    def still() -> None:
+    def check() -> None:
         nonlocal seen
         if (now := PARAMS_FILE.read_bytes()) != seen:
             check_unchanged(name, planned)
             seen = now
 
-    return still
+    return check
 
 
 def check_unchanged(name: str, planned: Sequence[str]) -> None:

@@ -31,23 +31,6 @@ from xpool.training.fit import fit, new_accelerator
 from xpool.training.model import RetrievalModel
 from xpool.training.recipes import Recipe, TrainParams, checked, recipe_for, short_name
 
-
-def draw(weights: NDArray[Any], names: Sequence[str], path: Path) -> Path:
-    """Draw weights ``(text, frame)`` as a PNG, a row for each text; return its path."""
-    from matplotlib.figure import Figure
-
-    rows, frames = weights.shape
-    figure = Figure(figsize=(2.5 + 0.28 * frames, 1.2 + 0.24 * rows), layout="constrained")
-    panel = figure.subplots()
-    picture = panel.imshow(weights, cmap="viridis", vmin=0, vmax=1, aspect="auto")
-    panel.set_yticks(range(rows), list(names), fontsize=6)
-    panel.set(xlabel="frame", title="attention of each text over its own video")
-    panel.title.set_fontsize(8)
-    figure.colorbar(picture, ax=panel, label="weight")
-    figure.savefig(path, dpi=110, metadata={"Software": None})
-    return path
-
-
 Scalar = bool | int | float | str
 Point = Mapping[str, Scalar]
 """A value for each factor."""
@@ -227,10 +210,10 @@ def changed_cell(
     }
     for key, value in changes.items():
         *parents, last = key.split(".")
-        place: Any = sections
+        section: Any = sections
         for parent in parents:
-            place = place[parent]
-        place[last] = value
+            section = section[parent]
+        section[last] = value
     key = f"recipes.{short_name(method)}.{benchmark}"
     recipe: Recipe = validate(sections["recipe"], key, Recipe, path)
     cell = Cell(
@@ -270,3 +253,19 @@ def decided_by(benchmark: str, methods: Sequence[str], epochs: int) -> tuple[Any
         code,
         content(data),
     )
+
+
+def draw(weights: NDArray[Any], names: Sequence[str], path: Path) -> Path:
+    """Draw weights ``(text, frame)`` as a PNG, a row for each text; return its path."""
+    from matplotlib.figure import Figure
+
+    rows, frames = weights.shape
+    figure = Figure(figsize=(2.5 + 0.28 * frames, 1.2 + 0.24 * rows), layout="constrained")
+    panel = figure.subplots()
+    picture = panel.imshow(weights, cmap="viridis", vmin=0, vmax=1, aspect="auto")
+    panel.set_yticks(range(rows), list(names), fontsize=6)
+    panel.set(xlabel="frame", title="attention of each text over its own video")
+    panel.title.set_fontsize(8)
+    figure.colorbar(picture, ax=panel, label="weight")
+    figure.savefig(path, dpi=110, metadata={"Software": None})
+    return path

@@ -103,7 +103,7 @@ class Queue:
             return None
         with self._lock:
             for trial in self._waiting():
-                trial_id = self._trial_id(trial.number)
+                trial_id = self._id_of(trial.number)
                 try:
                     # before the claim: a worker killed just after it can then be found out
                     self._beat(trial_id)
@@ -148,7 +148,7 @@ class Queue:
         if self._interval_s is None:
             yield
             return
-        trial_id, interval_s = self._trial_id(trial.number), self._interval_s
+        trial_id, interval_s = self._id_of(trial.number), self._interval_s
         stop = threading.Event()
 
         def beat() -> None:
@@ -254,7 +254,7 @@ class Queue:
         self.study.enqueue_trial(dict(point), user_attrs={CELL: key, RETRIES: retries})
 
     def _fail(self, trial: Trial | FrozenTrial, error: str, again: bool = True) -> None:
-        trial_id = self._trial_id(trial.number)
+        trial_id = self._id_of(trial.number)
         with suppress(UpdateFinishedTrialError):  # it ended, or was given up, before
             kept = " ".join(error.split())[:ERROR_LENGTH]
             self.storage.set_trial_user_attr(trial_id, ERROR, kept)
@@ -266,7 +266,7 @@ class Queue:
         if self._interval_s is not None:
             self.storage.record_heartbeat(trial_id)  # type: ignore[attr-defined]
 
-    def _trial_id(self, number: int) -> int:
+    def _id_of(self, number: int) -> int:
         return self.storage.get_trial_id_from_study_id_trial_number(self._study_id, number)
 
 

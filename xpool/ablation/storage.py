@@ -37,7 +37,7 @@ from xpool.project.params import PARAMS_FILE, Section
 
 FOLDER = Path(".optuna")
 VARIABLE = "XPOOL_STORAGE"
-PLACE = f"{PARAMS_FILE}: optuna.storage"
+KEY = f"{PARAMS_FILE}: optuna.storage"
 
 CONNECT_S = 10
 """Time that a server has to answer."""
@@ -88,16 +88,16 @@ def open_storage(params: OptunaParams) -> BaseStorage:
         return _open_database(url, params)
     except ImportError as error:
         raise InputError(
-            f"{_place()}: {_shown(url)} needs a package that is not installed; "
+            f"{_key()}: {_shown(url)} needs a package that is not installed; "
             f"install {DRIVERS[kind]}"
         ) from error
     except (exc.SQLAlchemyError, optuna.exceptions.StorageInternalError, OSError) as error:
         fix = "fix the path" if kind == "sqlite" else "start the server, or fix URL and password"
         raise InputError(
-            f"{_place()}: cannot open {_shown(url)}: {_reason(error, url)}; {fix}"
+            f"{_key()}: cannot open {_shown(url)}: {_reason(error, url)}; {fix}"
         ) from error
     except RuntimeError as error:  # the tables of another version of Optuna; says what to do
-        raise InputError(f"{_place()}: {_shown(url)}: {_reason(error, url)}") from error
+        raise InputError(f"{_key()}: {_shown(url)}: {_reason(error, url)}") from error
 
 
 def address(params: OptunaParams) -> str:
@@ -193,21 +193,21 @@ def _url(params: OptunaParams) -> sqlalchemy.URL:
         url = sqlalchemy.make_url(text)
     except (exc.ArgumentError, ValueError):  # whose texts may hold the password
         raise InputError(
-            f"{_place()}: not a URL; write sqlite:///.optuna/studies.db, "
+            f"{_key()}: not a URL; write sqlite:///.optuna/studies.db, "
             "postgresql://user@host/database, mysql+pymysql://user@host/database or grpc://host:port"
         ) from None
     kind = url.get_backend_name()
     if kind not in {"sqlite", *DRIVERS}:
         raise InputError(
-            f"{_place()}: no storage of kind {kind!r}; known: sqlite, {', '.join(DRIVERS)}"
+            f"{_key()}: no storage of kind {kind!r}; known: sqlite, {', '.join(DRIVERS)}"
         )
     if kind == "sqlite" and (url.database or ":memory:").startswith((":memory:", "file:")):
         raise InputError(
-            f"{_place()}: {_shown(url)} names no file that workers can share; "
+            f"{_key()}: {_shown(url)} names no file that workers can share; "
             "write sqlite:///.optuna/studies.db"
         )
     if kind == "grpc" and not (url.host and url.port):
-        raise InputError(f"{_place()}: {_shown(url)} lacks host or port; write grpc://host:port")
+        raise InputError(f"{_key()}: {_shown(url)} lacks host or port; write grpc://host:port")
     if url.drivername == "postgresql":  # SQLAlchemy would look for psycopg2
         url = url.set(drivername="postgresql+psycopg")
     return url
@@ -245,8 +245,8 @@ def _engine_kwargs(url: sqlalchemy.URL) -> dict[str, Any]:
     return {"pool_pre_ping": True, "connect_args": timeout}
 
 
-def _place() -> str:
-    return f"{PLACE} (by {VARIABLE})" if os.environ.get(VARIABLE) else PLACE
+def _key() -> str:
+    return f"{KEY} (by {VARIABLE})" if os.environ.get(VARIABLE) else KEY
 
 
 def _shown(url: sqlalchemy.URL) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special, stats
+from scipy import special
 
 from xpool.statistics.bootstrap import LEVEL, REPLICATES, confidence, estimate, is_recall, quantiles
 
@@ -125,6 +125,8 @@ def mcnemar(won: int, lost: int) -> float:
         >>> round(mcnemar(38, 27), 2)
         0.21
     """
+    from scipy import stats  # slow to import; many comparisons need no such test
+
     if won == lost == 0:
         return 1.0
     return float(stats.binomtest(won, won + lost).pvalue)

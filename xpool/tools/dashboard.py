@@ -21,11 +21,11 @@ def main(
 ) -> None:
     """Serve Optuna's dashboard until Ctrl-C.
 
-    It may be started before, during and after the studies; what runs shows up as it comes.
+    Start it before, during or after the studies; its pages follow them.
 
     Example: xpool dashboard --port 8081
     """
-    from contextlib import suppress
+    import socket
 
     from optuna_dashboard import run_server
 
@@ -33,23 +33,23 @@ def main(
     from xpool.project.errors import InputError
     from xpool.project.params import read
 
-    params = read("optuna", OptunaParams)
-    storage = open_storage(params)
-    title = f"http://{HOST}:{port}/ shows {address(params)}; Ctrl-C ends it"
-    print("\n".join([title, *studies_there(storage)]), flush=True)
     try:
-        with suppress(KeyboardInterrupt):
-            run_server(storage, host=HOST, port=port, artifact_store=artifact_store())
+        socket.create_server((HOST, port)).close()
     except OSError as error:
         other = port + 1 if 1024 <= port < 65535 else PORT
         raise InputError(
             f"--port {port}: cannot listen on {HOST}:{port} ({error}); take another one: "
             f"--port {other}, or make dashboard PORT={other}"
         ) from error
+    params = read("optuna", OptunaParams)
+    storage = open_storage(params)
+    title = f"http://{HOST}:{port}/ shows {address(params)}; Ctrl-C ends it"
+    print("\n".join([title, *studies_there(storage)]), flush=True)
+    run_server(storage, host=HOST, port=port, artifact_store=artifact_store())
 
 
 def studies_there(storage: "BaseStorage") -> Iterator[str]:
-    """Yield a line for each study, or one that says how to get some."""
+    """Yield a line for each study, or one that says how to run a study."""
     import optuna
     from optuna.trial import TrialState
 
