@@ -21,10 +21,11 @@ from numpy.typing import NDArray
 from scipy import special
 
 from performance.measure import Row
+from xpool.metrics import METRICS
 from xpool.project.command import run_alone
 from xpool.project.seeds import seed_for
 from xpool.statistics import paired, verdict
-from xpool.statistics.bootstrap import METRICS, estimate, interval, is_recall
+from xpool.statistics.bootstrap import estimate, interval, is_recall
 
 GALLERY = 1000
 SIMULATIONS = 500

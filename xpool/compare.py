@@ -127,6 +127,7 @@ def as_text(
 
 def _ties(direction: str, first: dict[str, "Queries"], second: dict[str, "Queries"]) -> list[str]:
     """Say what ties, and what code that counts tied queries twice would have printed."""
+    from xpool.metrics import REPORTED
     from xpool.statistics.double_counting import both_counted_twice
 
     pair = (first[direction], second[direction])
@@ -143,8 +144,7 @@ def _ties(direction: str, first: dict[str, "Queries"], second: dict[str, "Querie
     lines.append("CLIP4Clip's metric, and those copied from it, count tied queries twice and print")
     for name, queries, of_run in zip("AB", pair, twice, strict=True):
         figures = ", ".join(
-            f"{metric} {of_run[metric]:.{3 if metric == 'MnR' else 1}f}"
-            for metric in ("R@1", "R@5", "R@10", "MdR", "MnR")
+            f"{metric} {of_run[metric]:.{3 if metric == 'MnR' else 1}f}" for metric in REPORTED
         )
         n = len(queries.ids)
         lines.append(f"  {name}: {figures}, over {of_run['entries']:.0f} entries for {n} queries")

@@ -14,8 +14,9 @@ from PIL import Image
 from xpool.ablation import cost
 from xpool.ablation import lab as module
 from xpool.ablation.cost import gallery_cost_ms
-from xpool.ablation.lab import ATTENTION_ROWS, FIGURES, Lab, changed_cell, decided_by
+from xpool.ablation.lab import ATTENTION_ROWS, Lab, changed_cell, decided_by
 from xpool.data.frame_cache import FramesParams
+from xpool.metrics import REPORTED
 from xpool.project import paths
 from xpool.project.errors import InputError
 from xpool.project.fingerprints import TOP
@@ -155,7 +156,7 @@ def test_figures_are_those_of_the_validation_split_and_of_the_selected_weights(m
     val = texts[texts["split"] == "val"]
     assert list(result.gallery.texts["caption_id"]) == list(val["caption_id"])
     assert (figures["n_text"], figures["n_video"]) == (len(val), val["video_id"].nunique())
-    assert {*FIGURES, "n_text", "n_video"} == set(figures)
+    assert {*REPORTED, "n_text", "n_video"} == set(figures)
     expected = recalls(result.scores, result.gallery.video_of_text())
     assert {name: figures[name] for name in expected} == pytest.approx(expected)
     best = max(curve, key=lambda row: (row["R@1"], -row["MnR"]))

@@ -8,9 +8,9 @@ import pytest
 from scipy import stats
 
 from performance import coverage
-from xpool.metrics import ranks
+from xpool.metrics import METRICS, ranks
 from xpool.statistics import bootstrap, paired
-from xpool.statistics.bootstrap import METRICS, confidence, estimate, interval, per_query
+from xpool.statistics.bootstrap import confidence, estimate, interval, per_query
 
 N_DRAWS = 4000
 

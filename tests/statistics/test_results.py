@@ -9,12 +9,13 @@ import yaml
 from made_ranks import EVALUATIONS, write_ranks
 from made_results import PARAMS
 
+from xpool.metrics import METRICS
 from xpool.project import paths
 from xpool.project.errors import InputError
 from xpool.project.seeds import seed_for
 from xpool.stages import statistics
 from xpool.statistics import results
-from xpool.statistics.bootstrap import METRICS, per_query
+from xpool.statistics.bootstrap import per_query
 from xpool.statistics.paired import compare, holm
 from xpool.statistics.queries import read
 from xpool.statistics.results import WINS_COLUMNS, wins_by_shots

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from xpool.data.frame_cache import FramesParams
-from xpool.metrics import ranks, retrieval_metrics
+from xpool.metrics import REPORTED, ranks, retrieval_metrics
 from xpool.project import paths
 from xpool.project.digests import content
 from xpool.project.fingerprints import code_digests
@@ -47,8 +47,6 @@ class Outcome:
 
 
 T = TypeVar("T")
-FIGURES = ("R@1", "R@5", "R@10", "MdR", "MnR")
-"""Figures of each trial: text to video, validation split."""
 ATTENTION_ROWS = 12
 """Queries in a trial's attention map."""
 
@@ -64,7 +62,7 @@ class Trained:
     """``(text, video)``"""
 
     def figures(self) -> dict[str, float]:
-        """Return :data:`FIGURES` and the gallery's size."""
+        """Return :data:`xpool.metrics.REPORTED` and the gallery's size."""
         return figures_of(self.scores, self.gallery.video_of_text())
 
     def write_ranks(self, path: Path) -> Path:
@@ -229,10 +227,10 @@ def changed_cell(
 
 
 def figures_of(scores: Tensor, video_of_text: NDArray[np.int64]) -> dict[str, float]:
-    """Return :data:`FIGURES` and the numbers of texts and videos."""
+    """Return :data:`xpool.metrics.REPORTED`, t2v, and the numbers of texts and videos."""
     metrics = retrieval_metrics(scores, video_of_text)["t2v"]
     sizes = {"n_text": scores.shape[0], "n_video": scores.shape[1]}
-    return {name: metrics[name] for name in FIGURES} | sizes
+    return {name: metrics[name] for name in REPORTED} | sizes
 
 
 def decided_by(benchmark: str, methods: Sequence[str], epochs: int) -> tuple[Any, ...]:

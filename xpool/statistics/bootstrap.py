@@ -25,7 +25,6 @@ from scipy import special
 
 from xpool.metrics import Ranks
 
-METRICS = ("R@1", "R@5", "R@10", "R@50", "MdR", "MnR")
 LEVEL = 0.95
 REPLICATES = 10_000
 # Elements of a block of cluster weights: bounds the memory, and fits into a processor's cache.
@@ -84,7 +83,7 @@ def interval(
     Args:
         values: ``(seed, query)`` of :func:`per_query`.
         cluster: ``(query,)`` video of each query.
-        metric: one of :data:`METRICS`.
+        metric: one of :data:`xpool.metrics.METRICS`.
         rng: source of the replicates.
         replicates: bootstrap replicates.
 
@@ -137,7 +136,7 @@ def confidence(
     Args:
         values: ``(seed, query)`` of :func:`per_query`.
         cluster: ``(query,)`` video of each query.
-        metric: one of :data:`METRICS`.
+        metric: one of :data:`xpool.metrics.METRICS`.
         rng: source of the replicates.
         minus: ``(seed, query)`` of another method on the same queries with the same seeds; the
             draws are then of the difference ``values - minus``.

@@ -67,7 +67,7 @@ def compare(
         first: ``(seed, query)`` of :func:`xpool.statistics.bootstrap.per_query`.
         second: the same for the other method, with queries and seeds in the same order.
         cluster: ``(query,)`` video of each query.
-        metric: one of :data:`xpool.statistics.bootstrap.METRICS`.
+        metric: one of :data:`xpool.metrics.METRICS`.
         rng: source of the replicates.
         replicates: bootstrap replicates, and random sign flips.
 

@@ -18,11 +18,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from xpool.metrics import Ranks, ranks
+from xpool.metrics import METRICS, Ranks, ranks
 from xpool.project.errors import InputError
 from xpool.project.seeds import seed_for
 from xpool.statistics import paired
-from xpool.statistics.bootstrap import METRICS, per_query
+from xpool.statistics.bootstrap import per_query
 from xpool.statistics.ranks import read_similarity
 from xpool.statistics.ranks import video_of_text as row_of_video
 

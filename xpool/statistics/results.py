@@ -22,11 +22,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from xpool.data.shots import quantile_bins, read_shots
-from xpool.metrics import Ranks
+from xpool.metrics import METRICS, REPORTED, Ranks
 from xpool.project import paths
 from xpool.project.errors import InputError
 from xpool.project.seeds import seed_for
-from xpool.statistics.bootstrap import METRICS, estimate, interval, is_recall, per_query
+from xpool.statistics.bootstrap import estimate, interval, is_recall, per_query
 from xpool.statistics.paired import Comparison, compare, holm
 from xpool.statistics.queries import DIRECTIONS, Queries, matched
 from xpool.statistics.queries import read as read_ranks
@@ -41,8 +41,6 @@ REPLICATES = 4_000
 # At least so many for each comparison of a table: the smallest p-value after Holm's correction is
 # then 0.02, so that a table of many methods can still find a difference.
 REPLICATES_PER_TEST = 100
-COMPARED = ("R@1", "R@5", "R@10", "MdR", "MnR")
-"""Metrics that the tables print; each further one would make Holm's correction stricter."""
 BINS = 4
 """Bins of shot changes."""
 WINS_COLUMNS = (
@@ -123,9 +121,9 @@ def comparisons(benchmark: str, runs: Runs, video: dict[str, NDArray[np.str_]]) 
     """
     methods = sorted(next(iter(runs.values())), key=lambda method: (method == "xpool", method))
     pairs = list(itertools.combinations(methods, 2))
-    replicates = max(REPLICATES, REPLICATES_PER_TEST * len(pairs) * len(runs) * len(COMPARED))
+    replicates = max(REPLICATES, REPLICATES_PER_TEST * len(pairs) * len(runs) * len(REPORTED))
     rows = []
-    for direction, metric, (against, method) in itertools.product(runs, COMPARED, pairs):
+    for direction, metric, (against, method) in itertools.product(runs, REPORTED, pairs):
         first, second = (_values(runs[direction][name], metric) for name in (against, method))
         rng = _generator(benchmark, method, against, direction, metric)
         found = compare(first, second, video[direction], metric, rng, replicates)
