@@ -68,9 +68,16 @@ class Dashboard:
     err: Path
 
     def end(self) -> int:
-        """Press Ctrl-C; return the exit status."""
+        """Press Ctrl-C, as a user would again if nothing happens; return the exit status.
+
+        ``wsgiref``, which Optuna's server is, drops one that comes while it finishes an answer.
+        """
         self.process.send_signal(signal.SIGINT)
-        return self.process.wait(timeout=30)
+        try:
+            return self.process.wait(timeout=20)
+        except subprocess.TimeoutExpired:
+            self.process.send_signal(signal.SIGINT)
+            return self.process.wait(timeout=20)
 
 
 @contextmanager
