@@ -9,7 +9,7 @@ import pandas as pd
 import yaml
 
 from xpool.project import paths
-from xpool.project.fingerprints import TOP
+from xpool.project.paths import TOP
 
 PARAMS = {
     "setting": "mini",

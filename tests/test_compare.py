@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from xpool.__main__ import app
 from xpool.metrics import METRICS, Ranks, ranks, retrieval_metrics
 from xpool.project.errors import InputError
-from xpool.project.fingerprints import TOP
+from xpool.project.paths import TOP
 from xpool.statistics.double_counting import counted_twice
 from xpool.statistics.queries import read, read_video_of_text
 from xpool.statistics.ranks import rank_table

@@ -15,7 +15,7 @@ from xpool.data.manifest import COLUMNS
 from xpool.encoders.text_transformer import write_text_transformer
 from xpool.pooling import TextTransformer
 from xpool.project import paths
-from xpool.project.fingerprints import TOP
+from xpool.project.paths import TOP
 from xpool.project.records import RECORD
 
 DIM = 16

@@ -18,7 +18,7 @@ import pandas as pd
 import pytest
 import yaml
 from optuna.trial import TrialState
-from projects import TOP, Project
+from projects import Project
 
 from xpool.ablation import driver, export
 from xpool.ablation.experiment import Experiment, choice, grid, scale
@@ -228,16 +228,11 @@ def test_a_study_is_killed_continued_failed_fixed_grown_and_repeated(make):
 
 
 @pytest.fixture
-def here(tmp_path, monkeypatch):
-    """An empty project in this process, and its storage."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("XPOOL_STORAGE", raising=False)
-    shutil.copy(TOP / "params.yaml", ".")
-    params = OptunaParams(
+def here(in_empty_project):
+    """The params of an empty project's storage, in this process."""
+    return OptunaParams(
         storage="sqlite:///.optuna/studies.db", workers=1, heartbeat_s=60, retries=0
     )
-    open_storage(params)
-    return params
 
 
 def experiment(**changes):

@@ -1,9 +1,6 @@
 """Importance of factors: of the planned trials, whatever happened on the way (properties)."""
 
-import contextlib
 import random
-import shutil
-from pathlib import Path
 
 import pytest
 
@@ -16,22 +13,7 @@ from xpool.ablation.storage import OptunaParams, claim_lock, open_storage
 PARAMS = OptunaParams(
     storage="sqlite:///.optuna/studies.db", workers=0, heartbeat_s=60, retries=0
 )  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def empty(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("storage")
-    with contextlib.chdir(folder):
-        open_storage(PARAMS)
-    return folder / ".optuna"
-
-
-@pytest.fixture(autouse=True)
-def _alone(tmp_path, monkeypatch, empty):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("XPOOL_STORAGE", raising=False)
-    shutil.copytree(empty, ".optuna")
-    Path("params.yaml").write_text("setting: mini\n")
+pytestmark = pytest.mark.usefixtures("in_empty_project")
 
 
 def made(frames=(1, 2, 4, 8), part="xpool"):

@@ -19,8 +19,8 @@ from xpool.data.frame_cache import FramesParams
 from xpool.metrics import REPORTED
 from xpool.project import paths
 from xpool.project.errors import InputError
-from xpool.project.fingerprints import TOP
 from xpool.project.params import read
+from xpool.project.paths import TOP
 from xpool.training.data import EmbeddingData
 from xpool.training.recipes import TrainParams
 

@@ -28,15 +28,9 @@ from xpool.project.paths import TOP
 PARAMS = OptunaParams(
     storage="sqlite:///.optuna/studies.db", workers=0, heartbeat_s=60, retries=1
 )  # fmt: skip
+pytestmark = pytest.mark.usefixtures("in_empty_project")
 DATABASE = Path(".optuna/studies.db")
 PROGRAMS = [*(TOP / "xpool/ablation").glob("*.py"), TOP / "xpool/tools/dashboard.py"]
-
-
-@pytest.fixture(autouse=True)
-def _alone(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("XPOOL_STORAGE", raising=False)
-    Path("params.yaml").write_text("setting: mini\n")
 
 
 def search(tries=8):

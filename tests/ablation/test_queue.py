@@ -7,13 +7,11 @@ import contextlib
 import itertools
 import os
 import platform
-import shutil
 import sqlite3
 import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
 
 import pytest
 from optuna.distributions import FloatDistribution
@@ -39,6 +37,7 @@ FACTORS = {"frames": [1, 2, 4], "learnt": [True, False]}
 PARAMS = OptunaParams(
     storage="sqlite:///.optuna/studies.db", workers=0, heartbeat_s=60, retries=2
 )  # fmt: skip
+pytestmark = pytest.mark.usefixtures("in_empty_project")
 COMPLETE, FAIL, RUNNING, WAITING = (
     TrialState.COMPLETE, TrialState.FAIL, TrialState.RUNNING, TrialState.WAITING,
 )  # fmt: skip
@@ -60,23 +59,6 @@ def made(**changes):
 def searching(tries=6, **changes):
     space = {"lr": FloatDistribution(1e-4, 1e-2, log=True), "heads": choice(1, 2, 4)}
     return made(cells=({},) * tries, space=space, startup_trials=3, **changes)
-
-
-@pytest.fixture(scope="module")
-def empty(tmp_path_factory):
-    """An empty storage to copy: making its tables takes longer than most of the tests."""
-    folder = tmp_path_factory.mktemp("storage")
-    with contextlib.chdir(folder):
-        open_storage(PARAMS)
-    return folder / ".optuna"
-
-
-@pytest.fixture(autouse=True)
-def _alone(tmp_path, monkeypatch, empty):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("XPOOL_STORAGE", raising=False)
-    shutil.copytree(empty, ".optuna")
-    Path("params.yaml").write_text("setting: mini\n")
 
 
 def opened(experiment, heartbeat_s=60):

@@ -21,8 +21,8 @@ from xpool.encoders.base import open_encoder
 from xpool.encoders.embedding_cache import EmbeddingCache
 from xpool.mini.generate import write_video
 from xpool.project import paths
-from xpool.project.fingerprints import TOP
 from xpool.project.params import read
+from xpool.project.paths import TOP
 
 SPLITS = {"train": 5, "val": 3, "test": 2}
 

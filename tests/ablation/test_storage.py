@@ -283,20 +283,26 @@ def claim_all(known, start, claimed):
     claimed.put(numbers)
 
 
+def of_workers(target, here):
+    """Run a function in several processes that start it at once; return what each one put."""
+    context = multiprocessing.get_context("spawn")
+    start, outcome = context.Barrier(WORKERS), context.Queue()
+    arguments = (here.model_dump(), start, outcome)
+    workers = [context.Process(target=target, args=arguments) for _ in range(WORKERS)]
+    for worker in workers:
+        worker.start()
+    outcomes = [outcome.get(timeout=200) for _ in workers]
+    for worker in workers:
+        worker.join()
+    return outcomes
+
+
 def claims(here):
     """Return how often each trial was claimed by any of four processes."""
     study = optuna.create_study(study_name="grid", storage=open_storage(here))
     for value in range(TRIALS):
         study.enqueue_trial({"x": value})
-    context = multiprocessing.get_context("spawn")
-    start, claimed = context.Barrier(WORKERS), context.Queue()
-    arguments = (here.model_dump(), start, claimed)
-    workers = [context.Process(target=claim_all, args=arguments) for _ in range(WORKERS)]
-    for worker in workers:
-        worker.start()
-    numbers = [claimed.get(timeout=200) for _ in workers]
-    for worker in workers:
-        worker.join()
+    numbers = of_workers(claim_all, here)
     assert sum(1 for each in numbers if each) > 1, "one process was alone"
     return Counter(number for each in numbers for number in each)
 
@@ -321,27 +327,14 @@ def open_at_once(known, start, outcome):
         outcome.put(f"{type(error).__name__}: {error}")
 
 
-def opened_by_many(here):
-    context = multiprocessing.get_context("spawn")
-    start, outcome = context.Barrier(WORKERS), context.Queue()
-    arguments = (here.model_dump(), start, outcome)
-    workers = [context.Process(target=open_at_once, args=arguments) for _ in range(WORKERS)]
-    for worker in workers:
-        worker.start()
-    outcomes = [outcome.get(timeout=100) for _ in workers]
-    for worker in workers:
-        worker.join()
-    return outcomes
-
-
 @pytest.mark.slow
 def test_many_may_make_a_new_sqlite_storage_at_once():
-    assert opened_by_many(params()) == [""] * WORKERS
+    assert of_workers(open_at_once, params()) == [""] * WORKERS
 
 
 @pytest.mark.slow
 def test_many_may_make_a_new_postgresql_storage_at_once(postgres_url):
-    assert opened_by_many(params(postgres_url)) == [""] * WORKERS
+    assert of_workers(open_at_once, params(postgres_url)) == [""] * WORKERS
 
 
 @pytest.mark.slow

@@ -3,8 +3,6 @@
 Oracles: what Optuna's storage holds afterwards, and files on disk. Many processes: ``test_driver``.
 """
 
-import contextlib
-import shutil
 from pathlib import Path
 
 import optuna
@@ -19,7 +17,6 @@ from xpool.ablation.queue import ERROR, Queue
 from xpool.ablation.storage import OptunaParams, claim_lock, open_storage
 from xpool.ablation.worker import run_trial, work
 from xpool.project.errors import InputError
-from xpool.project.fingerprints import TOP
 from xpool.tools import study_worker
 
 PARAMS = OptunaParams(
@@ -27,21 +24,8 @@ PARAMS = OptunaParams(
 )  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def empty(tmp_path_factory):
-    """A project with an empty storage, to copy."""
-    folder = tmp_path_factory.mktemp("project")
-    with contextlib.chdir(folder):
-        shutil.copy(TOP / "params.yaml", ".")
-        open_storage(PARAMS)
-    return folder
-
-
 @pytest.fixture(autouse=True)
-def _alone(tmp_path, monkeypatch, empty):
-    shutil.copytree(empty, tmp_path / "project")
-    monkeypatch.chdir(tmp_path / "project")
-    monkeypatch.delenv("XPOOL_STORAGE", raising=False)
+def _alone(in_empty_project, monkeypatch):
     monkeypatch.setattr(worker, "IDLE_S", 0.0)
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from performance.bands import LEVEL, bands
-from xpool.project.fingerprints import TOP
+from xpool.project.paths import TOP
 
 CENTRES = {"mean_pool": 15.0, "self_attention": 45.0, "xpool": 85.0}
 

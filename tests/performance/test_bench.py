@@ -13,7 +13,7 @@ from performance import coverage, decode, pipeline, scoring, training
 from performance.measure import Row, peak_mib
 from xpool.mini.generate import GenerateParams
 from xpool.project.errors import InputError
-from xpool.project.fingerprints import TOP
+from xpool.project.paths import TOP
 
 CPU = torch.device("cpu")
 

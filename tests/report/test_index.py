@@ -8,7 +8,7 @@ import yaml
 
 from xpool.project import paths
 from xpool.project.errors import InputError
-from xpool.project.fingerprints import TOP
+from xpool.project.paths import TOP
 from xpool.report import index
 from xpool.stages import report
 

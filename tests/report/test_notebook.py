@@ -10,7 +10,7 @@ from made_results import copy_notebook, write_results
 
 from xpool.project import paths
 from xpool.project.errors import InputError
-from xpool.project.fingerprints import TOP
+from xpool.project.paths import TOP
 from xpool.report import notebook, typesetting
 from xpool.stages import report
 from xpool.tools import summary

@@ -24,8 +24,8 @@ from xpool.data.manifest import COLUMNS
 from xpool.encoders.text_transformer import write_text_transformer
 from xpool.mini.generate import write_video
 from xpool.project import paths
-from xpool.project.fingerprints import TOP
 from xpool.project.params import read
+from xpool.project.paths import TOP
 from xpool.training.cell import new_model, read_cell
 from xpool.training.checkpoints import save_weights
 from xpool.training.data import EmbeddingData

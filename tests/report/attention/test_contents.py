@@ -19,8 +19,8 @@ import yaml
 from xpool.data.frame_cache import INDEX, FrameCache, FramesParams
 from xpool.project import paths
 from xpool.project.errors import InputError
-from xpool.project.fingerprints import TOP
 from xpool.project.params import read
+from xpool.project.paths import TOP
 from xpool.report import notebook
 from xpool.report.attention import contents, examples
 from xpool.report.protocol import read_protocols

@@ -14,7 +14,7 @@ from made_results import PARAMS, write_results
 
 from xpool.project import paths
 from xpool.project.errors import InputError
-from xpool.project.fingerprints import TOP
+from xpool.project.paths import TOP
 from xpool.report import style, typesetting
 from xpool.report.protocol import METRICS, read_protocols
 from xpool.report.results import figures, inputs, tables

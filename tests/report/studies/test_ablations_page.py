@@ -11,7 +11,7 @@ from made_results import PARAMS
 from made_studies import STUDIES, write_studies
 
 from xpool.project import paths
-from xpool.project.fingerprints import TOP
+from xpool.project.paths import TOP
 from xpool.report import style
 
 PARTS = sorted(
