@@ -1,4 +1,4 @@
-"""How times and memory are measured, and the machine that they were measured on."""
+"""Measure times and memory, and describe the machine that they were measured on."""
 
 import os
 import platform

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 CUTOFFS = (1, 5, 10, 50)
 METRICS = ("R@1", "R@5", "R@10", "R@50", "MdR", "MnR")
 REPORTED = ("R@1", "R@5", "R@10", "MdR", "MnR")
-"""What tables print and methods are compared by; a further one makes Holm's correction stricter."""
+"""Metrics that tables print and compare; a further one makes Holm's correction stricter."""
 # Elements of the matrix that are compared at a time; bounds the memory beyond the matrix itself.
 BLOCK = 2**22
 

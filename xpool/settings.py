@@ -210,7 +210,7 @@ def _benchmark(name: str, key: str, path: Path) -> Benchmark:
 
 
 MEMBER = {"baselines": "METHOD", "studies": "STUDY"}
-"""What each file of a top-level set ends in."""
+"""Name that each file of a top-level set defines at its end."""
 
 
 def _member(folder: str, name: str, path: Path, key: str) -> None:

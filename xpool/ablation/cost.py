@@ -1,4 +1,4 @@
-"""What a trained method costs: milliseconds for each gallery video."""
+"""Measure the cost of a trained method in milliseconds for each gallery video."""
 
 import time
 from collections.abc import Callable

@@ -1,1 +1,1 @@
-"""From a benchmark's official files to its manifest and its cached frames."""
+"""Read a benchmark's official files, and make its manifest and its cached frames of them."""

@@ -1,4 +1,4 @@
-"""Which frames of a video are sampled, and where they are among its stored frames.
+"""Choose the frames of a video to sample, and find them among its stored frames.
 
 The frame cache (pixels) and the embedding cache follow the same rules.
 """

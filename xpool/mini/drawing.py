@@ -1,4 +1,4 @@
-"""How the scenes of the mini benchmarks look: outlines, colours, textures and motion.
+"""Draw the scenes of the mini benchmarks: outlines, colours, textures and motion.
 
 Uses only NumPy and Pillow; all randomness comes from the generator that the caller passes.
 """

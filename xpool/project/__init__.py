@@ -1,1 +1,1 @@
-"""What a checkout knows of itself: errors, params, paths, seeds, records, fingerprints."""
+"""Modules that all others share: errors, params, paths, seeds, records, fingerprints."""

@@ -1,4 +1,4 @@
-"""How a command ends: with one line after a user's error, and together with its parent."""
+"""Run a command: a user's error ends it with one line, and it never outlives its parent."""
 
 import ctypes
 import logging

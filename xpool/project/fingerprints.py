@@ -1,4 +1,4 @@
-"""What a module uses, read from the source: files of code, and keys of ``params.yaml``.
+"""Find the files of code and the keys of ``params.yaml`` that a module uses, from its source.
 
 DVC follows neither imports nor reads. The stage ``check`` therefore writes both down for each
 module, and the other stages depend on what it wrote. Studies and work folders carry a digest of
@@ -38,7 +38,7 @@ T = TypeVar("T")
 
 
 _KNOWN: dict[tuple[str, Path], tuple[tuple[int, int], Any]] = {}
-"""What functions said of files: by function and file, the file's state and the answer."""
+"""Answers of functions about files, with the state of the file that each is about."""
 
 
 def _remembered(function: Callable[[Path], T]) -> Callable[[Path], T]:

@@ -1,4 +1,4 @@
-"""Where each artifact lies; no other file spells ``data/``, ``results/`` or ``reports/``.
+"""The path of each artifact; no other file spells ``data/``, ``results/`` or ``reports/``.
 
 Paths of data contain the setting, so synthetic and real results can never share a file. They are
 relative to the current folder, which is the top of a checkout.

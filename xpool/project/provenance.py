@@ -1,4 +1,4 @@
-"""What a result was made with: commit, params, data, weights, device, versions, time.
+"""Record the origin of a result: commit, params, data, weights, device, versions and time.
 
 A training writes ``provenance.json`` beside its checkpoint, and an evaluation beside its similarity
 (without times, so the same evaluation gives the same bytes). A trial of a study has a short form in

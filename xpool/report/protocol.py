@@ -1,4 +1,4 @@
-"""How a benchmark's figures were made, read from ``params.yaml`` and put into words.
+"""The protocol behind a benchmark's figures, read from ``params.yaml`` and put into words.
 
 The captions of the tables state all of it. The printed names of methods and metrics are here too.
 """

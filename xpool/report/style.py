@@ -1,4 +1,4 @@
-"""How all figures look: theme, colours, panels, legends, and how they are saved."""
+"""The style of all figures (theme, colours, panels, legends), and the way they are saved."""
 
 import hashlib
 from collections.abc import Iterable, Sequence

@@ -1,4 +1,4 @@
-"""How a table is printed: as Markdown, LaTeX (booktabs), HTML, and as figures in a CSV file.
+"""Print a table as Markdown, LaTeX (booktabs) and HTML, and its figures as a CSV file.
 
 Headings of groups, intervals below their figures and marks look the same in all formats.
 """

@@ -1,1 +1,1 @@
-"""From ranks to intervals, tests and verdicts."""
+"""Intervals, tests and verdicts, computed from the ranks of all queries."""

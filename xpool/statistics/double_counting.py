@@ -1,4 +1,4 @@
-"""What code that counts tied queries twice would have printed for a run."""
+"""Metrics as code that counts tied queries twice would have printed them for a run."""
 
 from collections.abc import Mapping
 

@@ -1,4 +1,4 @@
-"""What each selection rule gives from one run, and how much of that is luck.
+"""The figure that each selection rule gives from one run, and how much of it is luck.
 
 Works on what ``xpool.training.evaluation_log`` kept of a run. The official code evaluates the test
 split some fifty times and keeps the best result, so part of its figure is the winner's curse: the

@@ -1,4 +1,4 @@
-"""How a run's training pairs reach its device: their order, and batches that are read ahead.
+"""Training pairs on their way to the device: their order, and batches that are read ahead.
 
 The order is drawn from the run's seed alone. On CUDA a batch is copied while the step before it
 still computes.

@@ -1,4 +1,4 @@
-"""How weights are moved: the contrastive loss, and the learning rate over the steps.
+"""The contrastive loss, and the schedule of the learning rate over the steps.
 
 The tiny CLIP's pretraining and all runs share both.
 """

@@ -1,4 +1,4 @@
-"""Which queries the attention page shows, chosen by a rule, and which frames they describe."""
+"""A rule that chooses the queries of the attention page, and the frames that each describes."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

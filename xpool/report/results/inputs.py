@@ -1,4 +1,4 @@
-"""What the results page reads: metrics, statistics and training curves.
+"""Inputs of the results page: metrics, statistics and training curves.
 
 Whatever does not fit ``params.yaml`` is refused.
 """

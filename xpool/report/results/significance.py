@@ -1,4 +1,4 @@
-"""Which differences in a table are more than noise: marks, bold cells, and their explanation.
+"""Marks and bold cells for differences that are more than noise, and their explanation.
 
 Works on the tables that the stage ``statistics`` wrote.
 """
