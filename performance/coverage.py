@@ -126,7 +126,7 @@ def one_method(name: str, world: World, metric: str, n: int, naive: str = "") ->
     Args:
         name: name of the case, which seeds the simulation.
         world: distribution that is simulated.
-        metric: one of :data:`xpool.statistics.bootstrap.METRICS`.
+        metric: one of :data:`xpool.metrics.METRICS`.
         n: simulations.
         naive: ``captions`` draws captions instead of videos, ``seeds`` ignores the variance over
             seeds, and empty does neither.

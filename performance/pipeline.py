@@ -14,12 +14,12 @@ from pathlib import Path
 import torch
 
 from performance.measure import Row, paired, seconds
+from xpool.project.paths import TOP
 
-TOP = Path(__file__).resolve().parent.parent
 CPU = torch.device("cpu")
 REPEATS = 3
 COMMAND, MODULE = "train", "xpool.training.fit"
-"""The stage whose imports take longest, and the module that it imports."""
+"""The stage whose imports take longest, and the module in which most of that time goes."""
 
 
 def rows(device: torch.device) -> list[Row]:

@@ -56,13 +56,13 @@ class Load:
 
     batch_size: int
     videos: int
-    """Number in the training split; the fewer, the more often a batch has one twice."""
+    """Number of videos in the training split; the fewer, the more often a batch has one twice."""
     captions: int
-    """Number for each video."""
+    """Number of captions of each video."""
     size: tuple[int, int]
     """Height and width of the frames."""
     steps: int
-    """Number that is timed at once; on CUDA more than the workers keep ready."""
+    """Number of steps timed at once; on CUDA more than the workers keep ready."""
     workers: int
     compiled: bool
 

@@ -38,7 +38,7 @@ class Pooling(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, text: Tensor, frames: Tensor, mask: Tensor) -> Tensor:
-        """Pool.
+        """Pool each video's frames for each text.
 
         Args:
             text: ``(text, dim)`` raw embeddings.
@@ -88,7 +88,7 @@ def masked_mean(frames: Tensor, mask: Tensor) -> Tensor:
 
 
 def masked_softmax(logits: Tensor, mask: Tensor) -> Tensor:
-    """Softmax over the last axis in which padded frames get weight zero.
+    """Return the softmax over the last axis in which padded frames get weight zero.
 
     Args:
         logits: ``(..., frame)``.

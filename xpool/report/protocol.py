@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from xpool.data.benchmark import load
+from xpool.metrics import REPORTED
 from xpool.project.params import read, setting
 
 METHODS = {
@@ -19,9 +20,9 @@ METHODS = {
 }
 """Printed names, in the order of the rows: text-agnostic first, X-Pool last."""
 DIRECTIONS = {"t2v": "Text → video", "v2t": "Video → text"}
-METRICS = {"R@1": "R@1 ↑", "R@5": "R@5 ↑", "R@10": "R@10 ↑", "MdR": "MdR ↓", "MnR": "MnR ↓"}
-"""The paper's columns; the arrow points to better."""
 LOWER_IS_BETTER = ("MdR", "MnR")
+METRICS = {name: f"{name} {'↓' if name in LOWER_IS_BETTER else '↑'}" for name in REPORTED}
+"""The paper's columns; the arrow points to better."""
 SYNTHETIC = "SYNTHETIC: generated videos"
 """Mark of each figure that shows generated videos."""
 

@@ -19,7 +19,7 @@ def main() -> None:
     from xpool.project import paths
     from xpool.project.params import read, setting
     from xpool.project.workspace import replacing
-    from xpool.statistics.results import TABLES, results_of
+    from xpool.statistics.results import results_of
 
     began = time.monotonic()
     methods = sorted(["xpool", *read("baselines", list[str])])
@@ -28,7 +28,7 @@ def main() -> None:
         results_of(setting(), benchmark, methods, seeds)
         for benchmark in sorted(read("benchmarks", list[str]))
     ]
-    for name in TABLES:
+    for name in parts[0]:
         with replacing(paths.statistics(setting()) / f"{name}.csv") as file:
             pd.concat([of_benchmark[name] for of_benchmark in parts]).to_csv(
                 file, index=False, lineterminator="\n"

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from xpool.metrics import Ranks
+from xpool.metrics import CUTOFFS, Ranks
 from xpool.statistics.queries import Queries
 
 
@@ -34,7 +34,7 @@ def counted_twice(ranks: Ranks) -> dict[str, float]:
     first = np.repeat(ranks.n_greater + 1, ranks.n_tied)
     start = np.repeat(np.cumsum(ranks.n_tied) - ranks.n_tied, ranks.n_tied)
     entries = first + np.arange(len(first)) - start
-    recalls = {f"R@{k}": float(100 * (entries <= k).mean()) for k in (1, 5, 10, 50)}
+    recalls = {f"R@{k}": float(100 * (entries <= k).mean()) for k in CUTOFFS}
     middle = {"MdR": float(np.median(entries)), "MnR": float(entries.mean())}
     return {**recalls, **middle, "entries": float(len(entries))}
 

@@ -38,7 +38,7 @@ class Comparison:
     ci_low: float
     ci_high: float
     p_value: float
-    """Two-sided, against no difference; before any correction."""
+    """Two-sided p-value against no difference, before any correction."""
     test: str
     """Name of the test that gave ``p_value``."""
     n_queries: int

@@ -35,7 +35,6 @@ from xpool.statistics.selection_bias import selection_rows
 from xpool.statistics.verdict import effective_queries
 from xpool.training import evaluation_log
 
-TABLES = ("cells", "comparisons", "wins", "selection")
 # Bootstrap replicates; the ends of an interval are then exact to a few hundredths of its width.
 REPLICATES = 4_000
 # At least so many for each comparison of a table: the smallest p-value after Holm's correction is
@@ -258,7 +257,7 @@ def _generator(*scope: str) -> np.random.Generator:
 def results_of(
     setting: str, benchmark: str, methods: Sequence[str], seeds: Sequence[int]
 ) -> dict[str, pd.DataFrame]:
-    """Return the tables :data:`TABLES` of one benchmark.
+    """Return the four tables of one benchmark, by the names of their files.
 
     Args:
         setting: the setting in force.

@@ -30,9 +30,8 @@ def chosen(rule: Selection, evaluations: pd.DataFrame) -> int | None:
     split = "test" if rule == "last" else SPLIT[rule]  # every split has the last step
     curve: list[dict[str, Any]] = []
     best: tuple[tuple[float, ...], int] | None = None
-    for row in (
-        evaluations[evaluations["split"] == split].sort_values("step").itertuples(index=False)
-    ):
+    of_split = evaluations[evaluations["split"] == split].sort_values("step")
+    for row in of_split.itertuples(index=False):
         curve.append(dict(zip(evaluations.columns, row, strict=True)))
         found = score(rule, curve)
         if best is None or found > best[0]:

@@ -30,7 +30,7 @@ MARGIN = 2.0
 
 @dataclass(frozen=True, kw_only=True)
 class Conditions:
-    """What two figures must have in common to be comparable."""
+    """Conditions that two figures must share to be comparable."""
 
     synthetic: bool
     """Whether the videos were generated."""
@@ -50,29 +50,29 @@ class Gap:
     """95 % interval, in points."""
     high: float
     p_difference: float
-    """Two-sided, against no difference."""
+    """Two-sided p-value against no difference."""
     p_equivalence: float
-    """Against a difference of the margin or more (TOST); small where it is shown to be smaller."""
+    """p-value of the test (TOST) whose null is a difference of the margin or more."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """What our runs say about a published figure."""
+    """The verdict of our runs on a published figure."""
 
     word: Word
     reason: str
-    """Why not comparable, else empty."""
+    """Why the figures are not comparable; empty if they are."""
     difference: float
     """Ours minus published, in points; NaN where not comparable."""
     margin: float
     these_queries: Gap | None
-    """None for a single run, and for runs that all give the same figure."""
+    """On the same queries; None for a single run, and for runs that all give the same figure."""
     like_these: Gap | None
-    """None where not comparable."""
+    """On other queries like these; None where not comparable."""
 
     @property
     def label(self) -> str:
-        """As a table prints it, e.g. ``not comparable (synthetic data)``."""
+        """The verdict as a table prints it, e.g. ``not comparable (synthetic data)``."""
         return f"{self.word} ({self.reason})" if self.reason else self.word
 
 

@@ -4,7 +4,6 @@ Files, params and data are compared with the run's ``provenance.json``. The test
 again with its checkpoint; similarity, ranks and all figures are compared to the last digit.
 """
 
-import itertools
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from xpool.project.errors import InputError
 from xpool.project.params import PARAMS_FILE, read, setting
 from xpool.project.provenance import SCORED, code, data_of
 from xpool.project.records import RECORD, differences, read_record
+from xpool.statistics.ranks import cells_of
 from xpool.tools.checks import Check, Run, Verdict, compared
 from xpool.tools.rescoring import check_results
 from xpool.training.cell import read_cell
@@ -115,9 +115,7 @@ def run_of(folder: Path) -> Run:
 def all_runs() -> list[Run]:
     """Return the runs of the comparison, in the order of ``metrics.csv``."""
     methods = ["xpool", *read("baselines", list[str])]
-    cells = itertools.product(
-        sorted(read("benchmarks", list[str])), sorted(methods), sorted(read("seeds", list[int]))
-    )
+    cells = cells_of(read("benchmarks", list[str]), methods, read("seeds", list[int]))
     return [Run(setting=setting(), method=m, benchmark=b, seed=s) for b, m, s in cells]
 
 

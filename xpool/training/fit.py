@@ -136,7 +136,7 @@ def fit(
         for row in record["curve"]:
             report(row)
     wrapped, optimizer = accelerator.prepare(model, optimizer)
-    evaluations = _Evaluations(cell, data, folder, accelerator, report, record)
+    evaluations = _Evaluations(cell, data, order, folder, accelerator, report, record)
     if not order.steps:
         evaluations.keep_initial(model)
     bar = progress(
@@ -161,10 +161,10 @@ def fit(
             losses.clear()
             evaluations.check_loss(loss, step + 1)
             if accelerator.is_main_process:
-                row = evaluations.evaluate(model, optimizer, order, step + 1, loss)
+                row = evaluations.evaluate(model, optimizer, step + 1, loss)
                 bar.set_postfix(evaluations.postfix(row), refresh=False)
             accelerator.wait_for_everyone()
-    return evaluations.finish(order)
+    return evaluations.finish()
 
 
 def _order(cell: Cell, data: Data) -> Order:
@@ -194,12 +194,14 @@ class _Evaluations:
         self,
         cell: Cell,
         data: Data,
+        order: Order,
         folder: Path,
         accelerator: accelerate.Accelerator,
         report: Report | None,
         record: dict[str, Any],
     ) -> None:
-        self._cell, self._data, self._folder, self._report = cell, data, folder, report
+        self._cell, self._data, self._order = cell, data, order
+        self._folder, self._report = folder, report
         self._split = selection.SPLIT[cell.rule]
         self._main = accelerator.is_main_process
         self._state = RunState(folder)
@@ -239,12 +241,11 @@ class _Evaluations:
         self,
         model: RetrievalModel,
         optimizer: torch.optim.Optimizer,
-        order: Order,
         done: int,
         loss: float,
     ) -> dict[str, Any]:
         """Evaluate after ``done`` steps, and save state and best checkpoint; return the row."""
-        row = {"step": done, "epoch": done / order.steps_per_epoch, "loss": loss}
+        row = {"step": done, "epoch": done / self._order.steps_per_epoch, "loss": loss}
         for name in self._seen:
             texts, t2v = rank_split(model, self._data, name)
             if self.logged:
@@ -271,14 +272,14 @@ class _Evaluations:
         shown = {"loss": f"{row['loss']:.3f}"}
         return shown | ({f"{self._split} R@1": f"{row['R@1']:.1f}"} if "R@1" in row else {})
 
-    def finish(self, order: Order) -> Path:
+    def finish(self) -> Path:
         """Gather a finished run's files in one folder, and return it."""
         cell, finished = self._cell, self._folder / FINISHED
         if not self._main:
             return finished
         if self.logged:
             seconds = time.monotonic() - self._began
-            log.info("%s: %d steps in %.1f s", self.label, order.steps, seconds)
+            log.info("%s: %d steps in %.1f s", self.label, self._order.steps, seconds)
         best = cast(dict[str, Any], self._best)
         shutil.rmtree(finished, ignore_errors=True)
         finished.mkdir()

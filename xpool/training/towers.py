@@ -8,7 +8,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 import torch
-import torch.distributed.nn
 from torch import Tensor, nn
 
 from xpool.data import transforms
@@ -47,11 +46,11 @@ class FrozenTowers(Towers):
         self.logit_scale = nn.Parameter(torch.tensor(logit_scale))
 
     def text(self, text: Tensor) -> Tensor:
-        """``(text, dim)`` cached embeddings to ``(text, dim)``."""
+        """Map cached embeddings ``(text, dim)`` to the same shape."""
         return text @ self.text_projection
 
     def frames(self, *parts: Tensor) -> Tensor:
-        """``(video, frame, dim)`` cached embeddings, the only part, to the same shape."""
+        """Map cached embeddings ``(video, frame, dim)``, the only part, to the same shape."""
         (frames,) = parts
         return frames @ self.frame_projection
 
@@ -79,11 +78,11 @@ class EncoderTowers(Towers):
         return self.encoder.logit_scale
 
     def text(self, text: Tensor) -> Tensor:
-        """``(text, token)`` ids to ``(text, dim)``."""
+        """Encode ids ``(text, token)`` to ``(text, dim)``."""
         return self._text(text)
 
     def frames(self, *parts: Tensor) -> Tensor:
-        """Output of :func:`xpool.data.transforms.cut` to ``(video, frame, dim)``."""
+        """Encode the output of :func:`xpool.data.transforms.cut` to ``(video, frame, dim)``."""
         pixels, shapes = parts
         on_cuda = pixels.device.type == "cuda"
         # under autocast too: bfloat16 cannot tell all levels of a pixel apart; float16 can, and
@@ -95,7 +94,7 @@ class EncoderTowers(Towers):
         return self._frames(levels)
 
     def _embedded(self, levels: Tensor) -> Tensor:
-        """``(video, frame, 3, size_px, size_px)`` from 0 to 255 to ``(video, frame, dim)``."""
+        """Encode ``(video, frame, 3, size_px, size_px)``, 0 to 255, to ``(video, frame, dim)``."""
         images = self.encoder.normalise(levels.flatten(0, 1).float() / 255)
         return self.encoder.encode_image(images).reshape(*levels.shape[:2], -1)
 
@@ -113,13 +112,13 @@ class Compiled:
             call's result, so a tower may be called only once a step.
     """
 
-    def __init__(self, tower: Callable[[Tensor], Tensor], graphs: bool) -> None:
+    def __init__(self, tower: Tower, graphs: bool) -> None:
         mode = "reduce-overhead" if graphs else "default"
         self._tower = torch.compile(tower, dynamic=False, mode=mode)
         self._rows = 0
 
     def __call__(self, inputs: Tensor) -> Tensor:
-        """``(row, ...)`` to the tower's ``(row, ...)``."""
+        """Apply the tower to ``(row, ...)``; return its ``(row, ...)``."""
         count = len(inputs)
         self._rows = max(self._rows, count)
         if missing := self._rows - count:
