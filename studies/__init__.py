@@ -1,1 +1,1 @@
-"""Ablation studies: one file a question."""
+"""Ablation studies; each file asks one question, and plans the trials that answer it."""

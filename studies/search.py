@@ -54,7 +54,7 @@ class SearchBlock(Block):
     """Random tries at the start, from which TPE learns; the pruner waits for as many."""
     pruner: Literal["none", "median", "hyperband"]
     spaces: Annotated[dict[str, dict[str, Space]], Field(min_length=1)]
-    """By method, then by the param's key in its recipe: lr_pooling, pooling.dropout."""
+    """Space of each param: by method, then by its key in the recipe, e.g. pooling.dropout."""
 
 
 class Search(Study):

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import optuna_dashboard
+import torch
 
 from xpool.ablation import export
 from xpool.ablation.experiment import (
@@ -72,15 +73,13 @@ def wait(name: str, queues: Sequence[Queue], params: OptunaParams) -> None:
     check = unchanged(name, _names(queues))
     if not params.workers:
         log.info("%s waits for workers: make study-worker STUDY=%s", name, name)
-    total = _total(queues)
-    restarts = 0
+    total, left = _total(queues), _left(queues)
+    restarts, look_s = 0, 0.0
     with (
         _workers(name, params.workers) as workers,
-        progress(title=name, total=total, initial=total - _left(queues)) as bar,
+        progress(title=name, total=total, initial=total - left) as bar,
     ):
-        look_s = 0.0
-        while left := _left(queues):
-            bar.update(total - left - bar.n)
+        while left:
             time.sleep(max(1.0, REST * look_s))
             began = time.process_time()
             check()
@@ -98,7 +97,8 @@ def wait(name: str, queues: Sequence[Queue], params: OptunaParams) -> None:
             for queue in queues:
                 queue.reap()
             look_s = time.process_time() - began
-        bar.update(total - bar.n)
+            left = _left(queues)
+            bar.update(total - left - bar.n)
 
 
 def _names(queues: Sequence[Queue]) -> list[str]:
@@ -140,8 +140,6 @@ def _worker(name: str, slot: int) -> subprocess.Popen[bytes]:
 
 def _gpus() -> list[str]:
     """Return the value of CUDA_VISIBLE_DEVICES for each GPU."""
-    import torch
-
     if "CUDA_VISIBLE_DEVICES" in os.environ:
         return [name for name in os.environ["CUDA_VISIBLE_DEVICES"].split(",") if name]
     return [str(number) for number in range(torch.cuda.device_count())]

@@ -93,7 +93,7 @@ class Study(ABC):
     """Name of its file, its block and its stage."""
     question: str
     reading: str
-    """How to read its figures."""
+    """Advice on reading its figures, in a sentence or two."""
     block: type[Block]
     """Type of ``ablations.<study>``."""
 
@@ -149,7 +149,7 @@ def unchanged(name: str, planned: Sequence[str]) -> Callable[[], None]:
     grow.
 
     Args:
-        name: of the study.
+        name: name of the study.
         planned: names of its experiments.
     """
     seen = b""  # so the first call compares: the file may have changed since it was read

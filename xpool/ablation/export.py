@@ -8,7 +8,7 @@ import optuna
 import pandas as pd
 from optuna.trial import TrialState
 
-from xpool.ablation.experiment import load_study
+from xpool.ablation.experiment import Experiment, load_study
 from xpool.ablation.queue import RETRIES, Queue, error_of
 from xpool.project import paths
 from xpool.project.errors import InputError
@@ -41,13 +41,7 @@ def rows_of(queue: Queue) -> list[dict[str, Any]]:
         columns = [name for name in experiment.objectives if name in figures]
         columns += sorted(set(figures) - set(columns))
         point = {name: trial.params[name] for name in experiment.space if name in trial.params}
-        row = {
-            "study": experiment.study,
-            "benchmark": experiment.benchmark,
-            "part": experiment.part,
-            "state": STATE[trial.state],
-        }
-        row |= dict(experiment.fixed) | point
+        row = _part_of(experiment) | {"state": STATE[trial.state]} | dict(experiment.fixed) | point
         rows.append(row | {name: figures[name] for name in columns})
     return rows
 
@@ -106,9 +100,14 @@ def importances(queue: Queue) -> list[dict[str, Any]]:
         evaluator=optuna.importance.FanovaImportanceEvaluator(seed=0),
         target=lambda trial: trial.values[0],
     )
-    where = {
+    where = _part_of(experiment)
+    return [where | {"factor": name, "importance": value} for name, value in found.items()]
+
+
+def _part_of(experiment: Experiment) -> dict[str, Any]:
+    """Return the first columns of both files, which say what experiment a row belongs to."""
+    return {
         "study": experiment.study,
         "benchmark": experiment.benchmark,
         "part": experiment.part,
     }
-    return [where | {"factor": name, "importance": value} for name, value in found.items()]

@@ -149,7 +149,7 @@ class Lab:
         Args:
             benchmark: its name.
             method: its import path.
-            seed: of the run.
+            seed: seed of the run.
             epochs: length of the run.
             changes: changed params by their key; see the module's docstring.
             embeddings: cached embeddings to read in place of the benchmark's own.

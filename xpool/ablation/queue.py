@@ -61,7 +61,7 @@ class Queue:
         Args:
             experiment: what is planned.
             storage: see :func:`xpool.ablation.storage.open_storage`.
-            lock: of that storage.
+            lock: the storage's lock, from :func:`xpool.ablation.storage.claim_lock`.
         """
         self.experiment = experiment
         self.storage = storage
@@ -74,7 +74,8 @@ class Queue:
         )
         self.study.set_metric_names(list(experiment.objectives))
         self._lock = lock
-        self._study_id = storage.get_study_id_from_name(experiment.name)
+        self._planned = experiment.planned()
+        self._study_id = storage.get_study_id_from_name(self.study.study_name)
         # a gRPC proxy takes no heartbeats
         self._interval_s: int | None = getattr(storage, "get_heartbeat_interval", lambda: None)()
         self._heartbeats_checked_s = -math.inf
@@ -89,7 +90,7 @@ class Queue:
         """
         with self._lock:
             known = self.attempts()
-            for key, point in self.experiment.planned().items():
+            for key, point in self._planned.items():
                 if key not in known or known[key].state == TrialState.FAIL:
                     self._enqueue(key, point, retries)
 
@@ -117,9 +118,8 @@ class Queue:
 
     def _waiting(self) -> list[FrozenTrial]:
         """Return the waiting trials that are planned; others are left as they are."""
-        planned = self.experiment.planned()
         waiting = self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
-        return [trial for trial in waiting if trial.user_attrs.get(CELL) in planned]
+        return [trial for trial in waiting if trial.user_attrs.get(CELL) in self._planned]
 
     def _study_with_sampler(self, number: int) -> optuna.Study:
         """Return the study with a sampler that is seeded by the trial.
@@ -223,7 +223,7 @@ class Queue:
             reached = PROGRESS.index(trial.state)
             if reached > best or (reached == best and trial.state == TrialState.FAIL):
                 found[key] = trial
-        return {key: found[key] for key in self.experiment.planned() if key in found}
+        return {key: found[key] for key in self._planned if key in found}
 
     def unfinished(self) -> int:
         """Return how many planned trials wait, run, or failed and will be queued again."""

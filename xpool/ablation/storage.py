@@ -66,7 +66,7 @@ class OptunaParams(Section):
     heartbeat_s: int = Field(ge=1)
     """Seconds between two heartbeats of a running trial, which is given up after four intervals."""
     retries: int = Field(ge=0)
-    """How often a failed trial is run again."""
+    """Number of further runs that a failed trial gets."""
 
 
 def open_storage(params: OptunaParams) -> BaseStorage:

@@ -37,7 +37,7 @@ def work(queues: Sequence[Queue], check: Callable[[], None] = lambda: None) -> i
     """Run trials until none waits or runs any more; return how many this process ran.
 
     Args:
-        queues: of the experiments of a study.
+        queues: the queues of a study's experiments.
         check: raises :class:`ParamsChangedError` once trials would be made from other params.
     """
     lab, ran = Lab(), 0

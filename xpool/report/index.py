@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 
 from xpool.project import paths
-from xpool.report.made import made
+from xpool.project.made import made
 
 PAGES = {
     "results": "Does X-Pool beat pooling that does not look at the text, and by how much? Tables "
@@ -27,7 +27,7 @@ FIGURES = {
     "often the video cuts to another shot. The dot is the balance.",
     "training": "How each run learned. A curve that still rises at the end had too few epochs.",
 }
-SYNTHETIC = (
+_SYNTHETIC = (
     "SYNTHETIC: everything here comes from generated videos. It shows whether the pipeline works "
     "and says nothing about the real benchmarks."
 )
@@ -47,7 +47,7 @@ def index_page(setting: str) -> str:
     title = f"X-Pool against text-agnostic pooling ({setting})"
     parts = [f"<h1>{html.escape(title)}</h1>"]
     if setting == "mini":
-        parts.append(f"<p><strong>{html.escape(SYNTHETIC)}</strong></p>")
+        parts.append(f"<p><strong>{html.escape(_SYNTHETIC)}</strong></p>")
     items = [
         f'<li><a href="{_link(paths.report(setting, name), folder)}">{name}</a>: '
         f"{html.escape(words)}</li>"

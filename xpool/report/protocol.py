@@ -84,8 +84,8 @@ class Protocol:
         if not self.synthetic:
             return f"{title}."
         return (
-            f"{title}, SYNTHETIC: generated videos in the official layout, not the benchmark's "
-            "own; no evidence about it."
+            f"{title}, {SYNTHETIC} in the official layout, not the benchmark's own; no evidence "
+            "about it."
         )
 
     def options_in_words(self) -> list[str]:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from xpool.metrics import Ranks, ranks
 from xpool.project import paths
 from xpool.project.errors import InputError
+from xpool.project.made import made
 from xpool.project.workspace import replacing
 
 Coordinates = tuple[str, str, int]
@@ -36,8 +37,7 @@ def read_similarity(folder: Path) -> tuple[NDArray[Any], pd.DataFrame, pd.DataFr
     """
     files = [folder / name for name in ("similarity.npy", "texts.parquet", "videos.parquet")]
     for file in files:
-        if not file.is_file():
-            raise InputError(f"{file}: not found; run 'dvc repro' to make it")
+        made(file)
     matrix: NDArray[Any] = np.load(files[0], allow_pickle=False)
     texts, videos = (pd.read_parquet(file) for file in files[1:])
     for file, table, columns in (

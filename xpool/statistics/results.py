@@ -25,6 +25,7 @@ from xpool.data.shots import quantile_bins, read_shots
 from xpool.metrics import METRICS, REPORTED, Ranks
 from xpool.project import paths
 from xpool.project.errors import InputError
+from xpool.project.made import made
 from xpool.project.seeds import seed_for
 from xpool.statistics.bootstrap import estimate, interval, is_recall, per_query
 from xpool.statistics.paired import Comparison, compare, holm
@@ -62,9 +63,7 @@ def read_runs(
     first_file = paths.rank_file(setting, methods[0], benchmark, seeds[0])
     for method, seed in itertools.product(methods, seeds):
         file = paths.rank_file(setting, method, benchmark, seed)
-        if not file.is_file():
-            raise InputError(f"{file}: not found; run 'dvc repro' to make it")
-        both = read_ranks(file, None)
+        both = read_ranks(made(file), None)
         for direction in DIRECTIONS:
             if direction not in both:
                 raise InputError(

@@ -7,8 +7,8 @@ def main() -> None:
     Example: xpool summary
     """
     from xpool.project import paths
+    from xpool.project.made import made
     from xpool.project.params import read, setting
-    from xpool.report.made import made
     from xpool.report.typesetting import FORMATS
 
     folder, report = paths.tables(setting()), paths.report(setting(), "results")

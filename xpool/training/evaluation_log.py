@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from xpool.metrics import Ranks
-from xpool.project.errors import InputError
+from xpool.project.made import made, read_made
 from xpool.project.workspace import replacing
 
 SPLITS = ("val", "test")
@@ -31,10 +31,7 @@ def read(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
         InputError: a file is missing.
     """
     evaluations, hits = (folder / name for name in FILES)
-    for file in (evaluations, hits):
-        if not file.is_file():
-            raise InputError(f"{file}: not found; run 'dvc repro' to make it")
-    return pd.read_csv(evaluations, float_precision="round_trip"), pd.read_parquet(hits)
+    return read_made(evaluations), pd.read_parquet(made(hits))
 
 
 def keep(folder: Path, step: int, split: str, texts: pd.DataFrame, t2v: Ranks) -> None:

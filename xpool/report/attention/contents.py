@@ -21,11 +21,11 @@ from xpool.data.sampling import positions_for
 from xpool.metrics import ranks
 from xpool.project import paths
 from xpool.project.errors import InputError
+from xpool.project.made import made
 from xpool.project.params import read
 from xpool.project.seeds import seed_for
 from xpool.project.workspace import replacing
 from xpool.report.attention.examples import XPOOL, Example, described, examples, groups, margins
-from xpool.report.made import made
 from xpool.report.protocol import Protocol
 from xpool.statistics.ranks import read_similarity, video_of_text
 

@@ -10,7 +10,7 @@ import pandas as pd
 
 from xpool.project import paths
 from xpool.project.errors import InputError
-from xpool.report.made import read_made
+from xpool.project.made import read_made
 from xpool.report.protocol import DIRECTIONS, METRICS, Protocol
 
 

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from xpool.project import paths
+from xpool.project.made import read_made
 from xpool.project.params import read, setting
-from xpool.report.made import read_made
 from xpool.report.protocol import METRICS
 from xpool.statistics.bootstrap import LEVEL
 

@@ -1,10 +1,12 @@
 """Files that earlier stages made, and the error where one is missing."""
 
 from pathlib import Path
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from xpool.project.errors import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def made(file: Path) -> Path:
@@ -18,10 +20,12 @@ def made(file: Path) -> Path:
     return file
 
 
-def read_made(file: Path) -> pd.DataFrame:
+def read_made(file: Path) -> "pd.DataFrame":
     """Read a CSV file that a stage made, with every digit of its floats.
 
     Raises:
         InputError: the file is missing.
     """
+    import pandas as pd  # takes half a second, and `made` does without
+
     return pd.read_csv(made(file), float_precision="round_trip")
