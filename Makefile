@@ -39,6 +39,7 @@ $(VENV)/.ready: requirements.lock pyproject.toml $(filter .tools/bin/uv,$(UV))
 setup: $(VENV)/.ready ## Create the environment in .venv from requirements.lock
 
 repro: setup ## Run the pipeline (mini benchmarks by default) and print where the tables are
+	@test -e .git || { echo "error: no .git here, which DVC needs (an unpacked archive?): git init && git add --all && git commit -m start"; exit 2; }
 	dvc repro
 	@python -m xpool summary
 

@@ -17,8 +17,9 @@ import open_clip
 import pytest
 import torch
 import yaml
+from made_clip import MEAN, STD, spread, write_clip
 from safetensors.torch import load_file, save_file
-from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPTokenizerFast
+from transformers import CLIPModel, CLIPTokenizerFast
 
 from xpool.encoders.base import EncoderParams, open_encoder
 from xpool.encoders.embed import embed_images, embed_texts
@@ -30,7 +31,6 @@ from xpool.settings import check
 TOP = Path(__file__).resolve().parents[2]
 WIDTH, HEADS, LAYERS, SIZE, CONTEXT = 32, 4, 2, 16, 12
 TEXTS = ["a red ring", "two blue squares on the brick wall", "we see a star", "a red ring", "ring"]
-MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.25, 0.3)
 
 
 def openclip_params(model, pretrained):
@@ -39,16 +39,6 @@ def openclip_params(model, pretrained):
 
 def hub_params(model):
     return EncoderParams(library="huggingface", model=str(model), pretrained="hub")
-
-
-def spread(model, seed):
-    """Random weights large enough that every one of them shows in the embeddings."""
-    rng = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for name, value in model.named_parameters():
-            if "logit_scale" not in name:
-                value.add_(0.1 * torch.randn(value.shape, generator=rng))
-    return model.eval()
 
 
 @pytest.fixture(scope="module")
@@ -95,45 +85,9 @@ def openclip_folder(weights, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def model_folder(tmp_path_factory):
-    """A transformers CLIP with a byte-pair vocabulary made by hand, in the hub's file layout."""
+    """A transformers CLIP in the hub's file layout."""
     folder = tmp_path_factory.mktemp("hub") / "tiny"
-    folder.mkdir()
-    letters = "abcdefghijklmnopqrstuvwxyz0123456789"
-    merges = ["r e", "re d</w>", "i n", "in g</w>", "r ing</w>", "t h", "th e</w>", "o n</w>"]
-    tokens = [*letters, *(f"{letter}</w>" for letter in letters)]
-    tokens += [merge.replace(" ", "") for merge in merges]
-    tokens += ["<|startoftext|>", "<|endoftext|>"]
-    (folder / "vocab.json").write_text(json.dumps({t: i for i, t in enumerate(tokens)}))
-    (folder / "merges.txt").write_text("#version: 0.2\n" + "\n".join(merges) + "\n")
-    (folder / "tokenizer_config.json").write_text(
-        json.dumps(
-            {
-                "tokenizer_class": "CLIPTokenizer", "model_max_length": CONTEXT,
-                "bos_token": "<|startoftext|>", "eos_token": "<|endoftext|>",
-                "pad_token": "<|endoftext|>", "unk_token": "<|endoftext|>",
-            }
-        )
-    )  # fmt: skip
-    end = len(tokens) - 1
-    tower = {
-        "hidden_size": WIDTH, "intermediate_size": 4 * WIDTH, "num_hidden_layers": LAYERS,
-        "num_attention_heads": HEADS, "projection_dim": WIDTH, "hidden_act": "quick_gelu",
-    }  # fmt: skip
-    config = CLIPConfig(
-        text_config={
-            **tower, "vocab_size": len(tokens), "max_position_embeddings": CONTEXT,
-            "bos_token_id": end - 1, "eos_token_id": end, "pad_token_id": end,
-        },
-        vision_config={**tower, "image_size": SIZE, "patch_size": 8},
-        projection_dim=WIDTH,
-    )  # fmt: skip
-    torch.manual_seed(0)
-    spread(CLIPModel(config), seed=1).save_pretrained(folder)
-    CLIPImageProcessor(
-        size={"shortest_edge": SIZE}, crop_size={"height": SIZE, "width": SIZE},
-        image_mean=list(MEAN), image_std=list(STD),
-    ).save_pretrained(folder)  # fmt: skip
-    return folder
+    return write_clip(folder, width=WIDTH, heads=HEADS, layers=LAYERS, size=SIZE, context=CONTEXT)
 
 
 @pytest.fixture(scope="module")

@@ -30,9 +30,9 @@ def checkout(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(module, "TOP", tmp_path)
     Path("params.yaml").write_text("setting: mini\n")
-    module._commit.cache_clear()
+    module.checkout.cache_clear()
     yield
-    module._commit.cache_clear()
+    module.checkout.cache_clear()
 
 
 def git(*words):
@@ -42,31 +42,62 @@ def git(*words):
 
 
 def committed():
+    """Commit all files, some code among them."""
+    for file in (Path("xpool/fit.py"), Path("baselines/mean_pool.py")):
+        file.parent.mkdir(exist_ok=True)
+        file.touch()
     git("init", "--quiet")
     git("add", "--all")
-    git("commit", "--quiet", "-m", "t")
+    git("commit", "--quiet", "--allow-empty", "-m", "t")
     return git("rev-parse", "HEAD")
+
+
+def found():
+    module.checkout.cache_clear()
+    return module.checkout()
 
 
 def test_commit_is_that_of_the_checkout():
     commit = committed()
+    assert found() == (commit, False, "")
     assert provenance(CPU)["commit"] == commit
 
 
-def test_a_changed_file_is_marked_and_a_new_one_is_not():
+@pytest.mark.parametrize(
+    "file", ["params.yaml", "settings/mini.yaml", "dvc.lock", "notes.txt", "notebooks/a.ipynb"]
+)
+def test_what_is_no_code_makes_nothing_dirty(file):
+    """As switching the setting does, which moves two tracked files."""
+    Path(file).parent.mkdir(exist_ok=True)
+    Path(file).write_text("of the commit")
     commit = committed()
-    Path("notes.txt").touch()
-    assert provenance(CPU)["commit"] == commit
-    module._commit.cache_clear()
-    Path("params.yaml").write_text("setting: paper\n")
+    Path(file).write_text("changed")
+    assert found() == (commit, False, "")
+    Path(file).unlink()
+    assert found() == (commit, False, "")
+
+
+@pytest.mark.parametrize("file", ["xpool/fit.py", "baselines/max_pool.py", "studies/width.py"])
+def test_code_that_is_in_no_commit_is_dirty(file):
+    """Also a file that git does not know yet: the commit alone would not give the result."""
+    commit = committed()
+    Path(file).parent.mkdir(exist_ok=True)
+    Path(file).write_text("changed")
+    assert found() == (commit, True, "")
     assert provenance(CPU)["commit"] == f"{commit}+"
 
 
-def test_what_the_pipeline_writes_itself_is_no_change():
-    Path("dvc.lock").write_text("stages: {}")
+def test_code_that_was_removed_or_moved_is_dirty():
     commit = committed()
-    Path("dvc.lock").write_text("stages: {train: {}}")
-    assert provenance(CPU)["commit"] == commit
+    Path("xpool/fit.py").rename("xpool/train.py")
+    assert found() == (commit, True, "")
+
+
+def test_bytecode_is_no_change():
+    commit = committed()
+    Path("xpool/__pycache__").mkdir()
+    Path("xpool/__pycache__/fit.cpython-311.pyc").touch()
+    assert found() == (commit, False, "")
 
 
 def test_commit_is_the_one_that_the_process_began_with():
@@ -77,9 +108,56 @@ def test_commit_is_the_one_that_the_process_began_with():
     assert provenance(CPU)["commit"] == commit
 
 
-def test_no_checkout_is_said(monkeypatch):
-    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(Path.cwd().parent))
-    assert provenance(CPU)["commit"] == "not a git checkout"
+# --- what git does not tell is unknown, never clean ---
+
+
+def test_a_folder_without_git_is_unknown(monkeypatch):
+    assert found() == ("unknown: not a git checkout", None, module.NO_CHECKOUT)
+    assert module.code() == {"commit": "unknown: not a git checkout", "dirty": None}
+
+
+def test_the_repository_of_another_project_around_it_is_not_its_own(monkeypatch):
+    """As where an archive is unpacked, or the package installed, inside somebody's checkout."""
+    committed()
+    inner = Path("unpacked").resolve()
+    (inner / "xpool").mkdir(parents=True)
+    (inner / "xpool/fit.py").touch()
+    monkeypatch.setattr(module, "TOP", inner)
+    assert found() == ("unknown: the code is in no git checkout", None, module.NO_CHECKOUT)
+
+
+def test_git_that_refuses_is_unknown_and_its_remedy_is_given(monkeypatch):
+    """As in a checkout that another user owns, by git's own switch for its tests."""
+    committed()
+    Path("xpool/fit.py").write_text("changed")
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+    commit, dirty, remedy = found()
+    assert (commit, dirty) == ("unknown: git refused (dubious ownership)", None)
+    assert remedy == f"git config --global --add safe.directory {Path.cwd()}"
+
+
+def test_a_broken_repository_is_unknown():
+    committed()
+    Path(".git/HEAD").write_text("nonsense")
+    commit, dirty, _ = found()
+    assert commit.startswith("unknown: git refused (not a git repository")
+    assert dirty is None
+
+
+def test_a_repository_without_a_commit_is_unknown():
+    Path("xpool").mkdir()
+    Path("xpool/fit.py").touch()
+    git("init", "--quiet")
+    git("add", "--all")
+    commit, dirty, _ = found()
+    assert commit.startswith("unknown: git refused (")
+    assert dirty is None
+
+
+def test_a_machine_without_git_is_unknown(monkeypatch):
+    committed()
+    monkeypatch.setenv("PATH", str(Path.cwd()))
+    assert found() == ("unknown: git is not installed", None, "install git")
 
 
 def test_params_are_those_of_the_moment():

@@ -7,7 +7,9 @@ import optuna
 import pytest
 
 from xpool.ablation.storage import OptunaParams, open_storage
+from xpool.project import provenance
 from xpool.project.params import read
+from xpool.project.provenance import NO_CHECKOUT, Checkout
 from xpool.tools import doctor
 
 
@@ -15,6 +17,8 @@ from xpool.tools import doctor
 def project(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("XPOOL_STORAGE", raising=False)
+    # the tests may run in an unpacked archive
+    monkeypatch.setattr(provenance, "checkout", lambda: Checkout("a" * 40, False))
     Path("params.yaml").write_text(
         "setting: mini\nbenchmarks: [msrvtt, msvd]\n"
         "optuna: {storage: sqlite:///.optuna/s.db, workers: 1, heartbeat_s: 60, retries: 0}\n"
@@ -111,12 +115,6 @@ def test_too_little_disk_is_wrong(monkeypatch):
 
 
 @pytest.mark.usefixtures("project")
-def test_missing_git_is_wrong(monkeypatch):
-    monkeypatch.setenv("PATH", "")
-    assert not lines()["git"][0]
-
-
-@pytest.mark.usefixtures("project")
 @pytest.mark.parametrize(("probe", "status"), [(lambda: "well", 0), (lambda: 1 / 0, 1)])
 def test_exit_status_and_output(monkeypatch, capsys, probe, status):
     monkeypatch.setattr(doctor, "CHECKS", {"thing": probe})
@@ -127,3 +125,21 @@ def test_exit_status_and_output(monkeypatch, capsys, probe, status):
     assert out == (
         "ok    thing     well\n" if status == 0 else "WRONG thing     division by zero\n"
     )
+
+
+@pytest.mark.usefixtures("project")
+@pytest.mark.parametrize(
+    ("found", "line"),
+    [
+        (Checkout("b" * 40, True), "ok    git       commit bbbbbbbbbb, code changed since"),
+        (Checkout("b" * 40, False), "ok    git       commit bbbbbbbbbb, code unchanged"),
+        (
+            Checkout("unknown: not a git checkout", None, NO_CHECKOUT),
+            "WRONG git       unknown: not a git checkout; clone the repository, or `git init",
+        ),
+        (Checkout("unknown: git is not installed", None, "install git"), "WRONG git       unknown"),
+    ],
+)
+def test_git_tells_the_code_from_its_commit(monkeypatch, found, line):
+    monkeypatch.setattr(provenance, "checkout", lambda: found)
+    assert lines()["git"][1].startswith(line)

@@ -294,3 +294,18 @@ def test_a_record_without_a_key_is_named(folder):
     path.write_text(json.dumps(record))
     with pytest.raises(InputError, match=f"{path}: files is missing; run `dvc repro`"):
         verify.main([RUN])
+
+
+@pytest.mark.parametrize(
+    ("dirty", "said"),
+    [(True, "at commit c0ffee with changes that are in no commit; this is "),
+     (None, "at commit c0ffee, its changes unknown; this is ")],
+)  # fmt: skip
+def test_code_that_no_commit_names_is_noted(capsys, monkeypatch, dirty, said):
+    monkeypatch.setattr(origin, "checkout", lambda: origin.Checkout("c0ffee", dirty))
+    file = RUN / "provenance.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"commit": "c0ffee", "dirty": dirty}))
+    with pytest.raises(SystemExit):
+        verify.main([RUN])
+    notes = [line for line in capsys.readouterr().out.splitlines() if "  note" in line]
+    assert said in notes[0]

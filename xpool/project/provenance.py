@@ -6,13 +6,14 @@ its attributes. ``docs/provenance.md`` says what each key means.
 """
 
 import hashlib
+import os
 import platform
 import subprocess
 from collections.abc import Iterable
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -21,6 +22,9 @@ from xpool.project.digests import content, sha256
 from xpool.project.params import PARAMS_FILE
 from xpool.project.paths import TOP
 
+CODE = ("xpool", "baselines", "studies")
+NO_CODE = (":(exclude,glob)**/__pycache__/**",)
+NO_CHECKOUT = "clone the repository, or `git init && git add --all && git commit` what is here"
 PACKAGES = ("torch", "numpy", "open_clip_torch", "transformers", "accelerate", "av")
 CPU_NAMES = Path("/proc/cpuinfo")
 SCORED = ("similarity.npy", "texts.parquet", "videos.parquet")
@@ -28,10 +32,10 @@ SCORED = ("similarity.npy", "texts.parquet", "videos.parquet")
 
 
 def provenance(device: torch.device) -> dict[str, str]:
-    """Return commit (``+`` if files differ from it), digest of params.yaml, device, versions."""
-    commit, dirty = _commit()
+    """Return commit (``+`` where the code differs), digest of params.yaml, device, versions."""
+    found = checkout()
     return {
-        "commit": f"{commit}{'+' if dirty else ''}",
+        "commit": f"{found.commit}{'+' if found.dirty else ''}",
         "params": hashlib.sha256(PARAMS_FILE.read_bytes()).hexdigest()[:16],
         "device": device_name(device),
         "versions": f"Python {platform.python_version()}, torch {torch.__version__}",
@@ -152,22 +156,60 @@ def _cpu_name() -> str:
 
 
 def code() -> dict[str, Any]:
-    """Return the commit of the code that runs, and whether its files differ from it."""
-    commit, dirty = _commit()
-    return {"commit": commit, "dirty": dirty}
+    """Return the commit of the code that runs, and whether its files differ from it.
+
+    Returns:
+        ``commit``, or ``unknown`` with the reason; and ``dirty``, which is None where git does not
+        tell: unknown is never "clean".
+    """
+    found = checkout()
+    return {"commit": found.commit, "dirty": found.dirty}
+
+
+class Checkout(NamedTuple):
+    """The state of the code that runs, as git has it."""
+
+    commit: str
+    """The commit, or ``unknown`` with the reason."""
+    dirty: bool | None
+    """Whether a file of code differs from the commit or is in none; None where git does not say.
+    Params, settings and notebooks are no code: the first two are recorded by value, and no run uses
+    a notebook."""
+    remedy: str = ""
+    """How to let git answer; empty where it did."""
 
 
 @cache  # once a process: what is committed later is not the code that runs
-def _commit() -> tuple[str, bool]:
-    """Return the commit of the checkout, and whether its files differ from it."""
+def checkout() -> Checkout:
+    """Return the commit of the code that runs, and whether its files differ from it."""
+    if not any((folder / ".git").exists() for folder in (TOP, *TOP.parents)):
+        return Checkout("unknown: not a git checkout", None, NO_CHECKOUT)
+    try:
+        if not _git("ls-files", "--", *CODE):  # as where another project's repository surrounds it
+            return Checkout("unknown: the code is in no git checkout", None, NO_CHECKOUT)
+        commit = _git("rev-parse", "--verify", "HEAD")
+        status = ("status", "--porcelain", "--untracked-files=all", "--no-renames")
+        return Checkout(commit, bool(_git(*status, "--", *CODE, *NO_CODE)))
+    except FileNotFoundError:
+        return Checkout("unknown: git is not installed", None, "install git")
+    except subprocess.CalledProcessError as error:
+        said = [line.strip() for line in error.stderr.splitlines() if line.strip()]
+        commands = [line for line in said if line.startswith("git ")]
+        reason = said[0].removeprefix("fatal: ") if said else f"it ended with {error.returncode}"
+        if "dubious ownership" in reason:  # whose message goes on with the folder
+            reason = "dubious ownership"
+        return Checkout(f"unknown: git refused ({reason})", None, "; ".join(commands))
 
-    def git(*words: str) -> str:
-        done = subprocess.run(["git", *words], cwd=TOP, capture_output=True, text=True, check=False)
-        return done.stdout.strip()
 
-    commit = git("rev-parse", "HEAD")
-    if not commit:
-        return "not a git checkout", False
-    # the pipeline writes dvc.lock as it runs
-    changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", ":(exclude)dvc.lock")
-    return commit, bool(changed)
+def _git(*words: str) -> str:
+    """Return what a git command prints about the checkout of this code.
+
+    Raises:
+        FileNotFoundError: git is not installed.
+        subprocess.CalledProcessError: git refused; ``stderr`` has its reason, in English.
+    """
+    english = os.environ | {"LC_ALL": "C"}
+    done = subprocess.run(
+        ["git", *words], cwd=TOP, env=english, capture_output=True, text=True, check=True
+    )
+    return done.stdout.strip()

@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
@@ -52,8 +51,12 @@ def _disk() -> str:
 
 
 def _git() -> str:
-    out = subprocess.run(["git", "--version"], capture_output=True, text=True, check=True)
-    return out.stdout.strip()
+    from xpool.project.provenance import checkout
+
+    found = checkout()
+    if found.dirty is None:
+        raise RuntimeError(f"{found.commit}; {found.remedy}, or records cannot name the code")
+    return f"commit {found.commit[:10]}, code {'changed since' if found.dirty else 'unchanged'}"
 
 
 def _data() -> str:

@@ -46,12 +46,13 @@ def verify(run: Run) -> Iterator[Check]:
     yield from check_results(run, trained["params"], scored)
     for name, record in (("training", trained), ("evaluation", scored)):
         made = {"commit": record["commit"], "dirty": record["dirty"]}
-        if made != code() or record["dirty"]:
-            changed = " with changes that are in no commit" if record["dirty"] else ""
+        if made != code() or record["dirty"] is not False:
+            changed = {True: " with changes that are in no commit", None: ", its changes unknown"}
             yield Check(
                 what=f"code of the {name}",
                 verdict="note",
-                detail=f"it ran at commit {record['commit']}{changed}; this is {code()['commit']}",
+                detail=f"it ran at commit {record['commit']}{changed.get(record['dirty'], '')}; "
+                f"this is {code()['commit']}",
             )
 
 

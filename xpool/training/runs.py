@@ -20,7 +20,7 @@ from xpool.data.frame_cache import FramesParams
 from xpool.project import paths
 from xpool.project.fingerprints import fingerprint
 from xpool.project.params import read, setting
-from xpool.project.provenance import code, data_of, inputs_of, of_training
+from xpool.project.provenance import checkout, code, data_of, inputs_of, of_training
 from xpool.project.records import RECORD
 from xpool.project.workspace import (
     keep_only,
@@ -64,6 +64,10 @@ def train(cells: Sequence[Cell]) -> None:
     accelerator = new_accelerator(first.train)
     frames = read("frames", FramesParams)
     data = open_data(setting(), first.benchmark, first.train, frames)
+    if checkout().dirty is None:
+        log.warning(
+            "the records cannot name the code: %s; %s", checkout().commit, checkout().remedy
+        )
     origin = code() | inputs_of(setting(), first.benchmark, first.train.reads)
     sources = data_of(setting(), first.benchmark, first.train.reads)
     inputs = [*sources.values(), paths.encoder(setting())]

@@ -1,0 +1,71 @@
+"""settings/paper.yaml as it is, to the last page, on a few videos and with a small encoder."""
+
+import pandas as pd
+import pytest
+import yaml
+from made_clip import write_clip
+from projects import TOP, Project
+
+from xpool.mini.generate import GenerateParams, write_benchmark
+
+pytestmark = pytest.mark.slow
+
+SHIPPED = yaml.safe_load((TOP / "settings/paper.yaml").read_text())
+VIDEOS = {
+    "msrvtt": {"train": 16, "val": 0, "test": 6},
+    "msvd": {"train": 12, "val": 4, "test": 6},
+    "lsmdc": {"train": 16, "val": 4, "test": 6},
+}
+FEW = {
+    "encoder__model": "data/small-clip",
+    "manifest__msrvtt__val_videos": 6,
+    "manifest__msrvtt__allowed_missing": 1.0,
+    "manifest__msvd__allowed_missing": 1.0,
+    "manifest__lsmdc__allowed_missing": 1.0,
+}
+"""Another encoder and fewer videos than published: all else that moves a number is as shipped."""
+FAST = {"train__workers": 0, "train__compile": False}
+
+
+def made(folder, **changes):
+    """A checkout in the paper's setting, with stand-ins for the official files."""
+    project = Project(folder)
+    project.run("python", "-m", "xpool", "setting", "paper")
+    project.change(**FEW | FAST | changes)
+    raw = project.folder / "data/paper/raw"
+    for name, videos in VIDEOS.items():
+        params = GenerateParams(
+            videos=videos, captions=[1, 1] if name == "lsmdc" else [2, 3], scenes=[1, 2],
+            duration_s=[2.0, 3.0], rate_fps=8, sizes=[[80, 60]],
+        )  # fmt: skip
+        write_benchmark(name, params, 0, raw / name, project.folder / "truth" / name, workers=1)
+    write_clip(project.folder / "data/small-clip", width=64, heads=8, layers=4, size=32, context=77)
+    return project
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    project = made(tmp_path_factory.mktemp("paper") / "project")
+    project.repro()
+    return project
+
+
+def test_the_last_page_is_made(project):
+    for page in ("results", "attention", "ablations", "index"):
+        assert (project.folder / f"reports/paper/{page}.html").is_file()
+
+
+def test_every_cell_has_its_figures(project):
+    metrics = pd.read_csv(project.folder / "results/paper/metrics.csv")
+    cells = metrics[["benchmark", "method", "seed"]].drop_duplicates()
+    methods = ["xpool", *SHIPPED["baselines"]]
+    assert len(cells) == len(SHIPPED["benchmarks"]) * len(methods) * len(SHIPPED["seeds"])
+
+
+def test_every_listed_study_has_its_trials(project):
+    listed = [name for names in SHIPPED["studies"].values() for name in names]
+    assert listed
+    for name in listed:
+        trials = pd.read_csv(project.folder / f"results/paper/studies/{name}/trials.csv")
+        assert set(trials["state"]) == {"complete"}
+        assert set(trials["benchmark"]) == set(SHIPPED["benchmarks"])
