@@ -8,8 +8,7 @@ import pytest
 from scipy import stats
 
 from performance import coverage
-from xpool.statistics.bootstrap import interval
-from xpool.statistics.verdict import Conditions, effective_queries, obstacles, verdict
+from xpool.statistics.verdict import Conditions, obstacles, verdict
 
 PAPER = Conditions(
     synthetic=False, backbone="ViT-B/32", split="train 9k, test 1k-A", selected_on="test"
@@ -126,20 +125,6 @@ def test_obstacles_are_named(change, reasons):
 def test_all_obstacles_are_named_at_once():
     ours = replace(PAPER, backbone="ViT-B/16", selected_on="nothing")
     assert len(obstacles(ours, PAPER)) == 2
-
-
-def test_effective_queries_of_clusters():
-    """The interval's half width is that of so many independent queries."""
-    source = np.random.default_rng(0)
-    cluster = np.repeat(np.arange(300), source.integers(1, 30, 300))
-    hits = 100.0 * (source.random(300)[cluster] + 0.3 * source.random(len(cluster)) > 0.6)[None]
-    n = effective_queries(hits, cluster, "R@1")
-    assert 300 / 2 < n < 0.2 * len(cluster)
-    found = interval(hits, cluster, "R@1", source, 4000)
-    rate = hits.mean()
-    expected = 2 * 1.96 * math.sqrt(rate * (100 - rate) / n)
-    assert found.high - found.low == pytest.approx(expected, rel=0.05)
-    assert effective_queries(np.full((1, 9), 100.0), np.arange(9), "R@1") == 9
 
 
 def test_a_further_run_is_called_different_in_five_percent():

@@ -11,8 +11,8 @@ Two sources of error behave differently and are kept apart:
   heavy tails: Student's t with (seeds - 1) degrees of freedom.
 
 An interval weighs the quantiles of both by their variances. With one seed only the first remains,
-and the interval says nothing about other seeds. ``docs/statistics.md`` has the formulas and how
-often the intervals cover.
+and the interval says nothing about other seeds; that of R@K is then the exact binomial one.
+``docs/statistics.md`` has the formulas and how often the intervals cover.
 """
 
 from collections.abc import Iterator
@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from scipy import special
 
 from xpool.metrics import Ranks
+from xpool.statistics.proportion import share_interval
 
 LEVEL = 0.95
 REPLICATES = 10_000
@@ -77,8 +78,9 @@ def interval(
 ) -> Interval:
     """Return a metric and its 95 % interval.
 
-    Where every query is hit, or none is, resampling sees no spread; the bound is then the exact
-    binomial one, with one trial a cluster (the "rule of three").
+    R@K of one run has the exact binomial interval of
+    :func:`xpool.statistics.proportion.share_interval`. Over several runs that of their mean is the
+    least that their interval spans.
 
     Args:
         values: ``(seed, query)`` of :func:`per_query`.
@@ -95,13 +97,19 @@ def interval(
         (46.9, 44, 50)
     """
     middle = estimate(values, metric)
-    if is_recall(metric) and middle in (0, 100) and np.ptp(values) == 0:
-        reach = 100 * (1 - ((1 - LEVEL) / 2) ** (1 / len(np.unique(cluster))))
-        return Interval(estimate=middle, low=max(0, middle - reach), high=min(100, middle + reach))
-    sample = confidence(values, cluster, metric, rng, replicates=replicates)
-    low, high = quantiles(sample)
+    if is_recall(metric):
+        low, high = share_interval(values.mean(axis=0), cluster, LEVEL)
+        if len(values) == 1:
+            return Interval(estimate=middle, low=low, high=high)
+    else:
+        low, high = middle, middle
+    ends = quantiles(confidence(values, cluster, metric, rng, replicates=replicates))
     least, most = (0.0, 100.0) if is_recall(metric) else (1.0, np.inf)
-    return Interval(estimate=middle, low=max(low, least), high=min(high, most))
+    return Interval(
+        estimate=middle,
+        low=max(min(low, ends[0]), least),
+        high=min(max(high, ends[1]), most),
+    )
 
 
 def quantiles(sample: NDArray[np.float64]) -> tuple[float, float]:

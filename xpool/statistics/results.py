@@ -29,11 +29,11 @@ from xpool.project.made import made
 from xpool.project.seeds import seed_for
 from xpool.statistics.bootstrap import estimate, interval, is_recall, per_query
 from xpool.statistics.paired import Comparison, compare, holm
+from xpool.statistics.proportion import effective_queries
 from xpool.statistics.queries import DIRECTIONS, Queries, matched
 from xpool.statistics.queries import read as read_ranks
 from xpool.statistics.selection_bias import COLUMNS as SELECTION_COLUMNS
 from xpool.statistics.selection_bias import selection_rows
-from xpool.statistics.verdict import effective_queries
 from xpool.training import evaluation_log
 
 # Bootstrap replicates; the ends of an interval are then exact to a few hundredths of its width.
@@ -81,7 +81,7 @@ def cells(benchmark: str, runs: Runs, video: dict[str, NDArray[np.str_]]) -> pd.
     Returns:
         Columns benchmark, method, direction, metric, mean, std (sample deviation over seeds, NaN
         for one), n_seeds, ci_low, ci_high and n_independent: for R@K, see
-        :func:`xpool.statistics.verdict.effective_queries`.
+        :func:`xpool.statistics.proportion.effective_queries`.
     """
     rows = []
     for direction, method, metric in _figures(runs):
@@ -100,7 +100,7 @@ def cells(benchmark: str, runs: Runs, video: dict[str, NDArray[np.str_]]) -> pd.
                 "n_seeds": len(of_seed),
                 "ci_low": found.low,
                 "ci_high": found.high,
-                "n_independent": effective_queries(values, cluster, metric)
+                "n_independent": effective_queries(values, cluster)
                 if is_recall(metric)
                 else np.nan,
             }

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from xpool.statistics.bootstrap import LEVEL, estimate
+from xpool.statistics.bootstrap import LEVEL
 
 Word = Literal["reproduced", "not distinguishable", "lower", "higher", "not comparable"]
 
@@ -120,7 +120,8 @@ def verdict(
     Args:
         runs: ``(seed,)`` our R@K in percent, one a run.
         published: the figure in percent.
-        n_independent: number of queries; with many captions a video, :func:`effective_queries`.
+        n_independent: number of queries; with many captions a video,
+            :func:`xpool.statistics.proportion.effective_queries`.
         margin: largest difference in points that does not matter.
         obstacles: from :func:`obstacles`; with any, the verdict is *not comparable*.
 
@@ -162,34 +163,6 @@ def verdict(
         these_queries=these,
         like_these=like,
     )
-
-
-def effective_queries(values: NDArray[Any], cluster: NDArray[Any], metric: str) -> float:
-    """Return how many independent queries would give R@K the sampling error that it has.
-
-    Captions of one video are hit or missed together, so MSVD's 27,763 are worth far fewer. With one
-    caption a video, it is the number of queries.
-
-    Args:
-        values: ``(seed, query)`` of :func:`xpool.statistics.bootstrap.per_query`.
-        cluster: ``(query,)`` video of each query.
-        metric: one of R@K.
-
-    Example:
-        >>> hits = np.array([[100.0, 0.0, 100.0, 0.0]])
-        >>> effective_queries(hits, np.arange(4), "R@1")
-        4.0
-        >>> effective_queries(np.repeat(hits, 3, axis=1), np.repeat(np.arange(4), 3), "R@1")
-        4.0
-    """
-    mean = estimate(values, metric)
-    numbers = np.unique(cluster, return_inverse=True)[1]
-    deviations = values - values.mean(axis=1, keepdims=True)
-    sums = np.stack([np.bincount(numbers, weights=of_run) for of_run in deviations])
-    variance = float(np.mean(np.sum(sums**2, axis=1))) / values.shape[1] ** 2
-    if variance == 0:
-        return float(len(np.unique(cluster)))
-    return float(mean * (100 - mean) / variance)
 
 
 def _gap(difference: float, variance: float, freedom: float, margin: float) -> Gap:
