@@ -45,6 +45,7 @@ FRAMES = FramesParams(
     short_side_px=224,
     antialias=True,
     short_videos="mask",
+    storage="raw",
     timeout_s=120.0,
     allowed_unreadable=0.0,
 )

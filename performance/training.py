@@ -344,6 +344,7 @@ def write_frames(load: Load) -> FramesParams:
         short_side_px=min(load.size),
         antialias=True,
         short_videos="mask",
+        storage="raw",
         timeout_s=60.0,
         allowed_unreadable=0.0,
     )

@@ -48,6 +48,7 @@ class Setting(Section):
     studies: Studies
     selection: Selection
     mixing: Literal["refuse", "allow"]
+    real: list[str]
     generate: dict[str, Any]
     manifest: dict[str, Any]
     frames: FramesParams
@@ -113,7 +114,13 @@ def _generated(params: Setting, path: Path) -> None:
             f"{path}: generate.benchmarks: {sorted(missing)[0]} is compared but not generated; "
             "in the mini setting every benchmark is"
         )
+    if params.setting == "mini" and params.real:
+        raise InputError(f"{path}: real: must be [] in the mini setting, where all is generated")
     if params.setting != "mini":
+        if missing := set(params.benchmarks) - set(params.real):
+            raise InputError(
+                f"{path}: real: add {sorted(missing)[0]}, so that DVC notices when its files change"
+            )
         if listed:
             raise InputError(
                 f"{path}: generate.benchmarks: must be [] in the {params.setting} setting, where "

@@ -115,7 +115,7 @@ def test_main_names_each_video_with_what_is_in_it(project: Path) -> None:
     (clips / "bb_0_1.avi").write_bytes(b"another")
     manifest.main("msvd")
     again = pd.read_csv("data/mini/manifest/msvd.videos.csv")
-    assert again[(again != found).any(axis=1)]["path"].tolist() == ["YouTubeClips/bb_0_1.avi"]
+    assert again[again["sha256"] != found["sha256"]]["path"].tolist() == ["YouTubeClips/bb_0_1.avi"]
     assert Path("data/mini/manifest/msvd.parquet").read_bytes() == table
 
 

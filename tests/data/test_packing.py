@@ -1,6 +1,7 @@
 """Videos whose frames show their index go through the real stage, in processes of their own."""
 
 import csv
+import io
 import itertools
 import json
 import os
@@ -15,6 +16,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 import yaml
 
@@ -38,6 +40,7 @@ SECTION = {
     "short_side_px": 32,
     "antialias": True,
     "short_videos": "mask",
+    "storage": "raw",
     "timeout_s": 60.0,
     "allowed_unreadable": 0.9,
 }
@@ -238,6 +241,97 @@ def test_torn_work_is_cut_back_and_done_again(packed, tmp_path, tear):
     assert contents(again.cache) == contents(cache)
 
 
+@pytest.fixture(scope="module")
+def both(tmp_path_factory):
+    """The same smooth, noisy videos packed as pixels and as JPEG."""
+    folder = tmp_path_factory.mktemp("both")
+    listed = []
+    for name, frames in (("a", 30), ("b", 3)):
+        write_picture(folder / f"videos/{name}.avi", frames)
+        listed.append((name, f"{name}.avi"))
+    caches = {}
+    for storage in ("raw", "jpeg"):
+        work = make(folder / storage)
+        asked = params(storage=storage, short_side_px=120, allowed_unreadable=0.0)
+        caches[storage] = pack(work, listed, folder / "videos", asked, 1)
+    return caches, folder
+
+
+def write_picture(path, frames):
+    """A gradient that moves, with noise: what JPEG was made for, and what it was not."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    random = np.random.default_rng(0)
+    ramp = np.add.outer(np.arange(120.0), np.arange(160.0))
+    with av.open(path, "w") as container:
+        stream = container.add_stream("mpeg4", rate=25)
+        stream.height, stream.width, stream.pix_fmt = 120, 160, "yuv420p"
+        stream.bit_rate = 4_000_000
+        for number in range(frames):
+            image = np.stack([ramp * 0.9, ramp[::-1] * 0.9, ramp * 0.3 + 3 * number], axis=-1)
+            image = (image + random.normal(0, 3, image.shape)).clip(0, 255).astype(np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(stream.encode(None))
+
+
+def test_jpeg_keeps_the_same_frames_and_nearly_their_pixels(both):
+    caches, _ = both
+    raw, jpeg = FrameCache(caches["raw"]), FrameCache(caches["jpeg"])
+    assert raw.video_ids == jpeg.video_ids
+    for video_id in raw.video_ids:
+        (pixels, *about), (near, *same) = raw.stored(video_id), jpeg.stored(video_id)
+        assert near.shape == pixels.shape
+        assert all(np.array_equal(one, other) for one, other in zip(about, same, strict=True))
+        error = pixels.astype(float) - near
+        assert 10 * np.log10(255**2 / (error**2).mean()) > 40
+        assert np.abs(error).max() <= 24
+    size = {s: sum(p.stat().st_size for p in caches[s].glob("*.bin")) for s in caches}
+    assert size["jpeg"] < size["raw"] / 4
+
+
+def test_jpeg_is_decoded_by_pillow_as_by_another_reader(both):
+    """Oracle: PyAV's own JPEG decoder, of another library; both may round once more."""
+    caches, _ = both
+    cache = FrameCache(caches["jpeg"])
+    row = pq.read_table(caches["jpeg"] / "index.parquet").to_pylist()[1]
+    start = row["offset"]
+    for number, size in enumerate(row["sizes"]):
+        data = (caches["jpeg"] / "frames-000.bin").read_bytes()[start : start + size]
+        start += size
+        with av.open(io.BytesIO(data), format="mjpeg") as container:
+            other = next(container.decode(video=0)).to_ndarray(format="rgb24")
+        assert np.abs(cache.stored("b")[0][number].astype(int) - other).max() <= 4
+
+
+def test_jpeg_is_read_in_any_order_with_padding(both):
+    caches, _ = both
+    cache = FrameCache(caches["jpeg"])
+    asked = params(storage="jpeg")
+    for video_id, count in (("b", 12), ("a", 4), ("b", 4), ("a", 12)):
+        pixels, mask = cache.read(video_id, count, asked)
+        stored, indices, length = cache.stored(video_id)
+        wanted = frame_indices(length, count, "uniform", 0, video_id)
+        expected = stored[np.searchsorted(indices, wanted)]
+        assert np.array_equal(pixels[: len(wanted)], expected)
+        assert (pixels[len(wanted) :] == expected[-1]).all()
+        assert mask.sum() == len(wanted)
+
+
+def test_a_torn_jpeg_cache_is_packed_on_to_the_same_bytes(both, tmp_path):
+    caches, folder = both
+    work = Path(shutil.copytree(folder / "jpeg", tmp_path / "work"))
+    lines = (work / "journal.jsonl").read_bytes().splitlines(keepends=True)
+    (work / "journal.jsonl").write_bytes(lines[0] + lines[1][:30])
+    asked = params(storage="jpeg", short_side_px=120, allowed_unreadable=0.0)
+    again = pack(work, [("a", "a.avi"), ("b", "b.avi")], folder / "videos", asked, 1)
+    assert contents(again) == contents(caches["jpeg"])
+    FrameCache(again).verify()
+    with (again / "frames-000.bin").open("r+b") as file:
+        file.seek(1000)
+        file.write(b"\0\1\2")
+    with pytest.raises(InputError, match="frames of a have changed"):
+        FrameCache(again).verify()
+
+
 def test_several_shards_hold_the_same_frames(packed, tmp_path, monkeypatch):
     stored = FrameCache(packed[0])
     monkeypatch.setattr(xpool.data.packing, "SHARD_BYTES", 1000)
@@ -308,7 +402,7 @@ def test_pixels_depend_on_the_rules_that_are_cached_and_not_on_the_one_in_use():
         assert params(**{key: value}).about_pixels() == pixels, key
     other = {
         "counts": [12], "rules": ["uniform"], "seed": 1, "short_side_px": 40, "antialias": False,
-        "timeout_s": 1.0,
+        "timeout_s": 1.0, "storage": "jpeg",
     }  # fmt: skip
     for key, value in other.items():
         assert params(**{key: value}).about_pixels() != pixels, key

@@ -1,14 +1,13 @@
 """Check a benchmark's official files, and write its manifest.
 
 Reads ``data/<setting>/raw/<benchmark>/``. Writes the manifest (Parquet: split, video_id,
-caption_id, caption, path), the digests of its videos (CSV: path, bytes, sha256), and a report
-(JSON) of what is missing, empty, duplicated or miscounted. The report is written even when a check
-fails.
+caption_id, caption, path), what its videos are (CSV: path, bytes, sha256, width, height, rate_fps),
+and a report (JSON) of what is missing, empty, duplicated or miscounted. The report is written even
+when a check fails.
 """
 
 import logging
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +15,11 @@ import pandas as pd
 
 from xpool.data.benchmark import SPLITS, Benchmark, Counts, ManifestOptions
 from xpool.data.raw_folder import GUIDE, RawFolder
+from xpool.data.video_files import describe, summary
 from xpool.project import paths
 from xpool.project.digests import sha256
 from xpool.project.errors import InputError
 from xpool.project.params import read, setting
-from xpool.project.progress import progress
 from xpool.project.workspace import replacing, write_json
 
 EXAMPLES = 5
@@ -195,21 +194,8 @@ def _annotations(
     ]
 
 
-def video_digests(raw: Path, videos: Sequence[str]) -> pd.DataFrame:
-    """Return the columns path, bytes and sha256 of each video file, in the given order.
-
-    The stage frames depends on this table instead of the videos: DVC takes seconds to check a
-    folder of a hundred thousand files, for each stage that depends on it.
-    """
-    files = [raw / video for video in videos]
-    with ThreadPoolExecutor() as pool:  # hashing releases the interpreter's lock
-        digests = list(progress(pool.map(sha256, files), "digests of videos", total=len(files)))
-    sizes = [file.stat().st_size for file in files]
-    return pd.DataFrame({"path": videos, "bytes": sizes, "sha256": digests})
-
-
 def write_manifest(benchmark: Benchmark) -> None:
-    """Write the manifest of a benchmark, the digests of its videos, and the report.
+    """Write the manifest of a benchmark, the table of its videos, and the report.
 
     Raises:
         InputError: a file is missing or malformed, or a check failed. A failed check also deletes
@@ -251,9 +237,11 @@ def write_manifest(benchmark: Benchmark) -> None:
         )
     with replacing(destination, "wb") as file:
         table.to_parquet(file, engine="pyarrow", compression="zstd", index=False)
-    digests = video_digests(raw, table["path"].drop_duplicates().tolist())
+    known = paths.files_read(here, benchmark.name)
+    videos = describe(raw, table["path"].drop_duplicates().tolist(), known)
     with replacing(paths.video_digests(here, benchmark.name)) as file:
-        digests.to_csv(file, index=False)
+        videos.to_csv(file, index=False)
+    write_json(report_path, report | {"videos": summary(videos)})
     for split, counts in report["splits"].items():
         log.info(
             "%s: %d videos, %d captions",

@@ -7,7 +7,7 @@ video of variable frame rate, equal steps in number are therefore not equal step
 import signal
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,15 @@ ChooseIndices = Callable[[int], Sequence[int] | NDArray[np.int64]]
 """Maps a video's length in frames to the wanted indices, increasing."""
 Decoded = tuple[NDArray[np.uint8], NDArray[np.int64], int]
 """``(frame, h, w, 3)`` RGB, the indices of these frames, and the video's length in frames."""
+
+
+class Header(NamedTuple):
+    """What the header of a video file states."""
+
+    width: int
+    height: int
+    rate_fps: float | None
+    """Average frames a second; None if the file does not state it."""
 
 
 class DecodeError(Exception):
@@ -67,6 +76,26 @@ def decode(
             return np.stack(kept), indices, video_frames
         expected = video_frames  # a second pass decodes exactly this many
     raise DecodeError("it holds no frame")
+
+
+def header(path: Path) -> Header:
+    """Return what a video's header states; decodes nothing.
+
+    Raises:
+        DecodeError: the file does not open as a video.
+    """
+    import av
+
+    check_file(path)
+    try:
+        with av.open(str(path)) as container:
+            if not container.streams.video:
+                raise DecodeError("it does not open as a video: it holds no video stream")
+            stream = container.streams.video[0]
+            rate = stream.average_rate
+            return Header(stream.width, stream.height, float(rate) if rate else None)
+    except av.error.FFmpegError as error:
+        raise DecodeError(f"it does not open as a video: {error.strerror}") from error
 
 
 def check_file(path: Path) -> None:

@@ -1,13 +1,16 @@
 """The frame cache of a benchmark, read through memory maps; ``xpool.data.packing`` writes it."""
 
+import io
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
+from PIL import Image
 from pydantic import Field, ValidationInfo, field_validator
 
 from xpool.data.sampling import Rule, ShortVideos, positions_for
@@ -26,6 +29,10 @@ INDEX = pa.schema(
         ("crc32", pa.int64()),
     ]
 )
+JPEG_INDEX = INDEX.append(pa.field("sizes", pa.list_(pa.int32())))
+"""With the bytes of each frame, where frames are stored as JPEG."""
+JPEG_QUALITY, NO_SUBSAMPLING = 95, 0
+"""Chosen by what they cost in pixels and bytes: docs/cost.md."""
 
 
 Frames = tuple[str, NDArray[np.uint8], NDArray[np.integer[Any]], int]
@@ -51,6 +58,8 @@ class FramesParams(Section):
     short_videos: ShortVideos
     """How a video with too few frames is filled up: ``mask`` (CLIP4Clip) or ``repeat_last`` (the
     official code); see :func:`xpool.data.sampling.padded`."""
+    storage: Literal["raw", "jpeg"]
+    """``raw`` keeps each pixel; ``jpeg`` takes about a seventh of the disk, see docs/cost.md."""
     timeout_s: Annotated[float, Field(gt=0)]
     """Time limit for one video."""
     allowed_unreadable: Annotated[float, Field(ge=0, le=1)]
@@ -77,6 +86,19 @@ def shard_name(shard: int) -> str:
     return f"frames-{shard:03d}.bin"
 
 
+def to_jpeg(frame: NDArray[np.uint8]) -> bytes:
+    """Return ``(h, w, 3)`` pixels as a JPEG file."""
+    file = io.BytesIO()
+    image = Image.fromarray(frame)
+    image.save(file, "JPEG", quality=JPEG_QUALITY, subsampling=NO_SUBSAMPLING)
+    return file.getvalue()
+
+
+def from_jpeg(data: Any) -> NDArray[np.uint8]:
+    """Return the ``(h, w, 3)`` pixels of a JPEG file."""
+    return np.asarray(Image.open(io.BytesIO(data)))
+
+
 class FrameCache:
     """The cached frames of a benchmark.
 
@@ -97,7 +119,7 @@ class FrameCache:
                 f"{folder}: no frame cache; make it with: xpool frames --benchmark {folder.name}"
             )
         table = pq.read_table(folder / "index.parquet")
-        if not table.schema.equals(INDEX):
+        if not any(table.schema.equals(schema) for schema in (INDEX, JPEG_INDEX)):
             raise InputError(
                 f"{folder}/index.parquet: expected the columns {', '.join(INDEX.names)}, found "
                 f"{', '.join(table.schema.names)}; run the stage frames again"
@@ -112,12 +134,19 @@ class FrameCache:
         lists = table["indices"].combine_chunks()
         self._indices = lists.values.to_numpy()
         self._starts = lists.offsets.to_numpy()
-        self._pixels: dict[int, NDArray[np.uint8]] = {}
+        frames = np.diff(self._starts)
+        self._bytes = frames * self._height.astype(np.int64) * self._width * 3
+        self._frame_ends: NDArray[np.int64] | None = None
+        """``(frame of all videos + 1,)`` running sum of the frames' bytes, if they are JPEG."""
+        if "sizes" in table.schema.names:
+            sizes = table["sizes"].combine_chunks().values.to_numpy()
+            self._frame_ends = np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)])
+            self._bytes = np.diff(self._frame_ends[self._starts])
+        self._shards: dict[int, NDArray[np.uint8]] = {}
         self._check_sizes()
 
     def _check_sizes(self) -> None:
-        frames = np.diff(self._starts)
-        ends = self._offset + frames * self._height.astype(np.int64) * self._width * 3
+        ends = self._offset + self._bytes
         for shard in np.unique(self._shard).tolist():
             path = self._folder / shard_name(shard)
             expected = int(ends[self._shard == shard].max())
@@ -129,7 +158,7 @@ class FrameCache:
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out the open files; the receiving process opens its own."""
-        return self.__dict__ | {"_pixels": {}}
+        return self.__dict__ | {"_shards": {}}
 
     def __contains__(self, video_id: object) -> bool:
         """Return whether the cache holds a video."""
@@ -140,7 +169,7 @@ class FrameCache:
         return len(self.video_ids)
 
     def stored(self, video_id: str) -> tuple[NDArray[np.uint8], NDArray[np.int32], int]:
-        """Return all stored frames of a video, without copying them.
+        """Return all stored frames of a video; those stored as pixels are not copied.
 
         Returns:
             ``(frame, h, w, 3)`` read-only, the indices of these frames in the video, and the
@@ -149,20 +178,34 @@ class FrameCache:
         Raises:
             InputError: the cache does not hold this video.
         """
+        row = self._row_of(video_id)
+        indices = self._indices[self._starts[row] : self._starts[row + 1]]
+        return self._pixels(row, range(len(indices))), indices, int(self._video_frames[row])
+
+    def _row_of(self, video_id: str) -> int:
         if video_id not in self._row:
             raise InputError(
                 f"{self._folder}: {video_id} is not in the cache; if the video could not be read, "
                 "quarantine.csv says why"
             )
-        row = self._row[video_id]
-        shard = int(self._shard[row])
-        if shard not in self._pixels:
-            self._pixels[shard] = np.memmap(self._folder / shard_name(shard), np.uint8, mode="r")
-        indices = self._indices[self._starts[row] : self._starts[row + 1]]
-        shape = (len(indices), int(self._height[row]), int(self._width[row]), 3)
-        start = int(self._offset[row])
-        flat = self._pixels[shard][start : start + int(np.prod(shape))]
-        return flat.reshape(shape), indices, int(self._video_frames[row])
+        return self._row[video_id]
+
+    def _data(self, row: int) -> NDArray[np.uint8]:
+        """Return the bytes of a video in its shard."""
+        shard, start = int(self._shard[row]), int(self._offset[row])
+        if shard not in self._shards:
+            self._shards[shard] = np.memmap(self._folder / shard_name(shard), np.uint8, mode="r")
+        return self._shards[shard][start : start + int(self._bytes[row])]
+
+    def _pixels(self, row: int, positions: Sequence[int]) -> NDArray[np.uint8]:
+        """Return a video's stored frames at these positions; decodes no other JPEG."""
+        data, first = self._data(row), int(self._starts[row])
+        if self._frame_ends is None:
+            whole = data.reshape(-1, int(self._height[row]), int(self._width[row]), 3)
+            return whole if isinstance(positions, range) else whole[positions]
+        ends = self._frame_ends[first : int(self._starts[row + 1]) + 1] - self._frame_ends[first]
+        decoded = {p: from_jpeg(data[ends[p] : ends[p + 1]]) for p in set(positions)}
+        return np.stack([decoded[position] for position in positions])
 
     def read(
         self, video_id: str, count: int, params: FramesParams
@@ -180,17 +223,17 @@ class FrameCache:
         Raises:
             InputError: the cache lacks the video, or a frame that the sampling rule asks for.
         """
-        pixels, indices, video_frames = self.stored(video_id)
+        row = self._row_of(video_id)
         positions, mask = positions_for(
-            indices,
-            video_frames,
+            self._indices[self._starts[row] : self._starts[row + 1]],
+            int(self._video_frames[row]),
             count,
             params.sampling,
             params.seed,
             video_id,
             params.short_videos,
         )
-        return np.asarray(pixels[positions]), mask
+        return np.asarray(self._pixels(row, positions.tolist())), mask
 
     def verify(self) -> None:
         """Check the checksum of every video.
@@ -198,8 +241,8 @@ class FrameCache:
         Raises:
             InputError: one differs; the message names the first such video.
         """
-        for video_id, expected in zip(self.video_ids, self._crc32, strict=True):
-            if zlib.crc32(self.stored(video_id)[0].data) != expected:
+        for row, (video_id, expected) in enumerate(zip(self.video_ids, self._crc32, strict=True)):
+            if zlib.crc32(self._data(row).data) != expected:
                 raise InputError(
                     f"{self._folder}: the frames of {video_id} have changed since they were "
                     "written (their checksum differs); run the stage frames again"

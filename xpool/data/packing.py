@@ -2,7 +2,8 @@
 
 A frame cache is a folder that :class:`xpool.data.frame_cache.FrameCache` reads:
 
-- ``frames-000.bin``, ``frames-001.bin``, ...: uint8 RGB pixels, one video after another, no gaps;
+- ``frames-000.bin``, ``frames-001.bin``, ...: uint8 RGB pixels, or a JPEG file for each frame
+  (``frames.storage``); one video after another, no gaps;
 - ``index.parquet``: each video's shard, offset and frame size, the indices of its frames, the
   video's length, a checksum;
 - ``quarantine.csv``: videos that could not be read, and why;
@@ -22,13 +23,15 @@ from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from xpool.data.decode import Decoded, DecodeError, decode, prepare_worker
-from xpool.data.frame_cache import INDEX, FramesParams, shard_name
+from xpool.data.frame_cache import INDEX, JPEG_INDEX, FramesParams, shard_name, to_jpeg
 from xpool.data.manifest import Video
 from xpool.data.sampling import cached_indices
 from xpool.project.errors import InputError
@@ -41,17 +44,35 @@ TASKS_PER_WORKER = 500
 """A process is replaced after this many videos, because decoders may leak memory (decord does,
 dmlc/decord#208)."""
 log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+
+class Compressed(NamedTuple):
+    """A decoded video whose frames are JPEG files."""
+
+    frames: list[bytes]
+    height: int
+    width: int
+    indices: NDArray[np.int64]
+    video_frames: int
+
+
+def compressed(job: Callable[..., Decoded], *task: Any) -> Compressed:
+    """Call a job that decodes a video, and compress its frames, in the same process."""
+    pixels, indices, video_frames = job(*task)
+    _, height, width, _ = pixels.shape
+    return Compressed([to_jpeg(frame) for frame in pixels], height, width, indices, video_frames)
 
 
 def in_order(
-    job: Callable[..., Decoded], tasks: Iterable[tuple[Any, ...]], timeout_s: float, workers: int
-) -> Generator[Decoded | DecodeError, None, None]:
+    job: Callable[..., T], tasks: Iterable[tuple[Any, ...]], timeout_s: float, workers: int
+) -> Generator[T | DecodeError, None, None]:
     """Run a job in several processes, and yield its results in the order of the tasks.
 
     If a job hangs or crashes, only its own result is lost.
 
     Args:
-        job: returns a video's frames, or raises :class:`DecodeError`; must pickle.
+        job: reads a video, or raises :class:`DecodeError`; must pickle.
         tasks: the arguments of each call; must pickle.
         timeout_s: time limit for one video.
         workers: number of processes.
@@ -140,24 +161,31 @@ class Packer:
     def _path(self) -> Path:
         return self.cache / shard_name(self._shard)
 
-    def add(self, video: Video, decoded: Decoded) -> None:
+    def add(self, video: Video, decoded: Decoded | Compressed) -> None:
         """Append a video's frames."""
-        pixels, indices, video_frames = decoded
+        sizes = {}
+        if isinstance(decoded, Compressed):
+            files, height, width, indices, video_frames = decoded
+            data = memoryview(b"".join(files))
+            sizes = {"sizes": [len(file) for file in files]}
+        else:
+            pixels, indices, video_frames = decoded
+            data, (height, width) = pixels.data, pixels.shape[1:3]
         if self._end >= SHARD_BYTES:
             self._shard, self._end = self._shard + 1, 0
         with self._path.open("ab") as file:
-            file.write(pixels.data)
+            file.write(data)
         row = {
             "video_id": video[0],
             "shard": self._shard,
             "offset": self._end,
-            "height": pixels.shape[1],
-            "width": pixels.shape[2],
+            "height": height,
+            "width": width,
             "video_frames": video_frames,
             "indices": indices.tolist(),
-            "crc32": zlib.crc32(pixels.data),
-        }
-        self._end += pixels.nbytes
+            "crc32": zlib.crc32(data),
+        } | sizes
+        self._end += data.nbytes
         self._record(row)
 
     def reject(self, video: Video, reason: str) -> None:
@@ -178,7 +206,8 @@ class Packer:
             writer.writeheader()
             writer.writerows(rejected)
         with replacing(self.cache / "index.parquet", "wb") as file:
-            pq.write_table(pa.Table.from_pylist(packed, schema=INDEX), file)
+            schema = JPEG_INDEX if any("sizes" in row for row in packed) else INDEX
+            pq.write_table(pa.Table.from_pylist(packed, schema=schema), file)
         counts = {
             "videos": len(packed),
             "videos_unreadable": len(rejected),
@@ -231,7 +260,8 @@ def pack(
         )
         for video_id, path in videos[done:]
     )
-    with closing(in_order(job, tasks, params.timeout_s, workers)) as results:
+    packable = partial(compressed, job) if params.storage == "jpeg" else job
+    with closing(in_order(packable, tasks, params.timeout_s, workers)) as results:
         bar = progress(results, "videos", initial=done, total=len(videos))
         for video, result in zip(videos[done:], bar, strict=True):
             if isinstance(result, DecodeError):
@@ -263,6 +293,8 @@ def _check_share(packer: Packer, allowed: float) -> None:
 
 
 def _size(row: dict[str, Any]) -> int:
+    if "sizes" in row:
+        return int(sum(row["sizes"]))
     return int(len(row["indices"]) * row["height"] * row["width"] * 3)
 
 

@@ -25,6 +25,16 @@ def raw(setting: str, benchmark: str) -> Path:
     return Path("data", setting, "raw", benchmark)
 
 
+def files(setting: str, benchmark: str) -> Path:
+    """CSV table: path, size, and time of change or SHA-256 of each raw file."""
+    return Path("data", setting, "files", f"{benchmark}.csv")
+
+
+def files_read(setting: str, benchmark: str) -> Path:
+    """File with what is known of the content of each video, so that none is read twice."""
+    return Path("data", setting, "files", f"{benchmark}.read.jsonl")
+
+
 def truth(setting: str, benchmark: str) -> Path:
     """Folder with the scenes that each generated video shows (mini setting only)."""
     return Path("data", setting, "truth", benchmark)
@@ -36,7 +46,7 @@ def manifest(setting: str, benchmark: str) -> Path:
 
 
 def video_digests(setting: str, benchmark: str) -> Path:
-    """CSV table: path, size in bytes and SHA-256 of each video of the manifest."""
+    """CSV table: path, bytes, SHA-256, size and frame rate of each video of the manifest."""
     return Path("data", setting, "manifest", f"{benchmark}.videos.csv")
 
 

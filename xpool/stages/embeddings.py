@@ -1,8 +1,11 @@
 """Embed a benchmark's frames and captions: ``data/<setting>/embeddings/<benchmark>/``."""
 
+import logging
 from typing import Annotated
 
 import typer
+
+log = logging.getLogger(__name__)
 
 
 def main(
@@ -10,8 +13,12 @@ def main(
 ) -> None:
     """Embed a benchmark's frames and captions, for frozen towers.
 
+    Runs that read frames need none; the folder then stays empty.
+
     Example: xpool embeddings --benchmark msrvtt
     """
+    import shutil
+
     from xpool.data.frame_cache import FrameCache, FramesParams
     from xpool.data.manifest import read_manifest
     from xpool.encoders.base import best_device, open_encoder
@@ -20,6 +27,12 @@ def main(
     from xpool.project.params import read, setting
     from xpool.project.progress import progress
 
+    destination = paths.embeddings(setting(), benchmark)
+    if read("train.reads", str) != "embeddings":
+        shutil.rmtree(destination, ignore_errors=True)
+        destination.mkdir(parents=True)
+        log.info("%s: left empty, because train.reads is frames", destination)
+        return
     batch_size = read("embeddings", EmbeddingsParams).batch_size
     antialias = read("frames", FramesParams).antialias
     encoder = open_encoder(paths.encoder(setting())).to(best_device()).eval()
@@ -29,4 +42,4 @@ def main(
     texts = texts[texts["video_id"].isin(set(cache.video_ids))].reset_index(drop=True)
     video_ids = progress(cache.video_ids, f"{benchmark} videos")
     videos = ((video_id, *cache.stored(video_id)) for video_id in video_ids)
-    embed(encoder, texts, videos, batch_size, antialias, paths.embeddings(setting(), benchmark))
+    embed(encoder, texts, videos, batch_size, antialias, destination)

@@ -17,6 +17,7 @@ def main(
     import os
     import shutil
 
+    from xpool.data.video_files import write_listing
     from xpool.mini.generate import GenerateParams, write_benchmark
     from xpool.project import paths
     from xpool.project.fingerprints import fingerprint
@@ -30,5 +31,7 @@ def main(
         for left_over in work.iterdir():  # of a killed run; it takes seconds to start anew
             shutil.rmtree(left_over)
         write_benchmark(benchmark, params, seed, work / "raw", work / "truth", os.cpu_count() or 1)
+        listing = paths.files("mini", benchmark)
+        write_listing(work / "raw", benchmark, listing, by_content=True)
         publish(work / "truth", paths.truth("mini", benchmark))
         publish(work / "raw", paths.raw("mini", benchmark))

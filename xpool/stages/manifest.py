@@ -7,6 +7,9 @@ import typer
 
 def main(
     benchmark: Annotated[str, typer.Option(help="A file of xpool/data/benchmarks, e.g. msvd.")],
+    list_files: Annotated[
+        bool, typer.Option("--list-files", help="Only list sizes and times, for DVC to compare.")
+    ] = False,
 ) -> None:
     """Read a benchmark's official files, and check them.
 
@@ -14,5 +17,12 @@ def main(
     """
     from xpool.data.audit import write_manifest
     from xpool.data.benchmark import load
+    from xpool.data.video_files import write_listing
+    from xpool.project import paths
+    from xpool.project.params import setting
 
-    write_manifest(load(benchmark))
+    if list_files:
+        raw, destination = paths.raw(setting(), benchmark), paths.files(setting(), benchmark)
+        write_listing(raw, benchmark, destination, by_content=False)
+    else:
+        write_manifest(load(benchmark))
