@@ -17,10 +17,10 @@ from pydantic import Field
 
 from xpool.ablation.experiment import Block, Experiment, Study, benchmarks_of, choice, grid, scale
 from xpool.ablation.lab import Lab, Outcome, Point, Trained, decided_by, figures_of
+from xpool.ablation.splice import spliced
 from xpool.data.frame_cache import FramesParams
 from xpool.data.manifest import read_manifest
 from xpool.data.shots import quantile_bins, read_shots
-from xpool.data.splice import spliced
 from xpool.mini.scenes import WorldParams
 from xpool.project import paths
 from xpool.project.digests import content
@@ -151,7 +151,7 @@ def _distractors(
     draws = range(block.draws)
     return _judged(
         block, benchmark, models, "distractors", run,
-        {"distractors": block.distractors, "draw": list(draws)}, ("xpool.data.splice",),
+        {"distractors": block.distractors, "draw": list(draws)}, ("xpool.ablation.splice",),
     )  # fmt: skip
 
 

@@ -36,7 +36,7 @@ def modules_of(stage):
         page = command.split()[-1]
         made_by = ["xpool.report.index"] if page == "index" else ["xpool.report.notebook"]
         return made_by + ([] if page == "index" else [f"notebooks.{page}"])
-    found = ["xpool.data.video_files" if "--list-files" in command else f"xpool.stages.{name}"]
+    found = ["xpool.data.inventory" if "--list-files" in command else f"xpool.stages.{name}"]
     found += re.findall(r"--method ([\w.]+(?:\$\{[\w.]+\})?)", command)
     if name == "ablate":  # it starts workers, and its trials build any method
         found += ["xpool.tools.study_worker", "xpool.xpool", "studies.${item.study}"]

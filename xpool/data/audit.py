@@ -14,8 +14,8 @@ from typing import Any
 import pandas as pd
 
 from xpool.data.benchmark import SPLITS, Benchmark, Counts, ManifestOptions
+from xpool.data.inventory import describe, summary
 from xpool.data.raw_folder import GUIDE, RawFolder
-from xpool.data.video_files import describe, summary
 from xpool.project import paths
 from xpool.project.digests import sha256
 from xpool.project.errors import InputError

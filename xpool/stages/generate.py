@@ -17,7 +17,7 @@ def main(
     import os
     import shutil
 
-    from xpool.data.video_files import write_listing
+    from xpool.data.inventory import write_listing
     from xpool.mini.generate import GenerateParams, write_benchmark
     from xpool.project import paths
     from xpool.project.fingerprints import fingerprint

@@ -17,7 +17,7 @@ def main(
     """
     from xpool.data.audit import write_manifest
     from xpool.data.benchmark import load
-    from xpool.data.video_files import write_listing
+    from xpool.data.inventory import write_listing
     from xpool.project import paths
     from xpool.project.params import setting
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from xpool.data.splice import spliced
+from xpool.ablation.splice import spliced
 from xpool.project.errors import InputError
 
 VIDEOS, FRAMES = 7, 12

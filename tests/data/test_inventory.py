@@ -13,9 +13,9 @@ import pytest
 import yaml
 from projects import TOP, Project
 
-from xpool.data import video_files
+from xpool.data import inventory
 from xpool.data.decode import DecodeError, header
-from xpool.data.video_files import describe, listing, summary
+from xpool.data.inventory import describe, listing, summary
 from xpool.project.errors import InputError
 
 
@@ -109,8 +109,8 @@ def test_a_video_is_read_once_and_again_only_when_it_changed(linked, tmp_path, m
     (disk / "c.avi").write_bytes(b"")
     videos, known = [f"videos/{name}.avi" for name in "abc"], tmp_path / "known.jsonl"
     read = []
-    digest = video_files.sha256
-    monkeypatch.setattr(video_files, "sha256", lambda path: read.append(path.name) or digest(path))
+    digest = inventory.sha256
+    monkeypatch.setattr(inventory, "sha256", lambda path: read.append(path.name) or digest(path))
 
     first = describe(raw, videos, known)
     assert sorted(read) == ["a.avi", "b.avi", "c.avi"]
