@@ -70,9 +70,13 @@ def test_the_paper_setting_passes_with_raw_folders(written):
     check(written("paper"))
 
 
+TITLES = {"msrvtt": "MSR-VTT", "msvd": "MSVD", "lsmdc": "LSMDC"}
+
+
 def test_the_paper_setting_without_raw_files_says_where_they_go(written):
     message = error_of(written("paper"))
-    assert message.startswith("data/paper/raw/msrvtt: not found; put MSR-VTT's files there")
+    folders = [f"data/paper/raw/{n} ({t})" for n, t in TITLES.items()]
+    assert message.startswith(f"{', '.join(folders)}: not found; put the files there")
 
 
 def test_both_settings_have_the_same_keys_but_for_what_is_generated(settings):

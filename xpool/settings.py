@@ -126,13 +126,13 @@ def _generated(params: Setting, path: Path) -> None:
                 f"{path}: generate.benchmarks: must be [] in the {params.setting} setting, where "
                 f"the files in {paths.raw(params.setting, '<benchmark>')} are real"
             )
-        for name in params.benchmarks:
-            raw = paths.raw(params.setting, name)
-            if not raw.is_dir():
-                raise InputError(
-                    f"{raw}: not found; put {load_benchmark(name).title}'s files there "
-                    f"(docs/real_data.md), or take {name} out of benchmarks in {path}"
-                )
+        raw = {name: paths.raw(params.setting, name) for name in params.benchmarks}
+        if absent := [name for name in raw if not raw[name].is_dir()]:
+            folders = ", ".join(f"{raw[name]} ({load_benchmark(name).title})" for name in absent)
+            raise InputError(
+                f"{folders}: not found; put the files there (docs/real_data.md), or take "
+                f"{', '.join(absent)} out of benchmarks in {path}"
+            )
 
 
 def _encoder(params: Setting, path: Path) -> None:

@@ -166,13 +166,47 @@ def test_main_empty_split_is_reported_not_crashed(project: Path) -> None:
     assert "test: no video is left" in report()["warnings"]
 
 
-def test_main_no_video_at_all_still_writes_a_readable_manifest(project: Path) -> None:
+def test_main_no_video_at_all_stops_whatever_is_allowed(project: Path) -> None:
+    manifest.main("msvd")
     for path in (project / "data/mini/raw/msvd/YouTubeClips").iterdir():
         path.unlink()
     write_params(allowed_missing=1.0)
-    manifest.main("msvd")
-    assert len(read_manifest(Path("data/mini/manifest/msvd.parquet"))) == 0
+    with pytest.raises(InputError, match="no video with a caption is left in any split"):
+        manifest.main("msvd")
+    assert not Path("data/mini/manifest/msvd.parquet").exists()
     assert report()["empty_splits"] == ["train", "val", "test"]
+
+
+def test_main_missing_videos_name_what_may_be_meant(project: Path) -> None:
+    clips = project / "data/mini/raw/msvd/YouTubeClips"
+    (clips / "bb_0_1.avi").rename(clips / "bb_0_1.avi.part")
+    (clips / "cc_0_1.avi").rename(clips / "cc_01.avi")
+    with pytest.raises(InputError) as caught:
+        manifest.main("msvd")
+    said = "There are other files: bb_0_1.avi.part for bb_0_1; YouTubeClips/cc_01.avi for cc_0_1; "
+    assert f"{said}in no list: YouTubeClips/cc_01.avi." in str(caught.value)
+
+
+@pytest.mark.parametrize("blank", ["", " ", "\u200b", "\ufeff", "\u00a0", "\u2060\t\n", "\x00"])
+def test_a_caption_that_shows_nothing_is_empty(blank: str, project: Path) -> None:
+    edit_captions(project, aa_0_1=[blank, "\u200bseen"])
+    manifest.main("msvd")
+    assert report()["splits"]["train"]["captions_empty"] == ["aa_0_1#0"]
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        (("validation", "a", "a#0", "x", "a.avi"), "a: split 'validation'; expected train, val"),
+        (("val", "a", "a#0", None, "a.avi"), "val a: caption: expected text, found None"),
+        (("val", "a", "a#0", 3.5, "a.avi"), "val a: caption: expected text, found 3.5"),
+        (("val", "a", "a#0", "\ud83d", "a.avi"), r"val a: caption: expected text, found '\ud83d'"),
+    ],
+)
+def test_a_table_refuses_what_no_later_stage_can_use(row: tuple, said: str) -> None:
+    with pytest.raises(InputError) as caught:
+        caption_table([("train", "b", "b#0", "y", "b.avi"), row])
+    assert said in str(caught.value)
 
 
 def test_main_empty_captions_are_dropped_and_listed(project: Path) -> None:

@@ -5,7 +5,9 @@ handmade files are checked by property.
 """
 
 import json
+import os
 import pickle
+import unicodedata
 import zipfile
 from pathlib import Path
 
@@ -434,8 +436,303 @@ def test_lsmdc_malformed_line_is_refused_by_number(line: str, message: str, tmp_
 def test_lsmdc_file_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
     raw = write_lsmdc(tmp_path)
     (raw / "LSMDC16_annos_val.csv").write_bytes(f"{C}\t0\t0\t0\t0\tcaf\xe9".encode("latin-1"))
-    with pytest.raises(InputError, match="LSMDC16_annos_val.csv: not UTF-8"):
+    with pytest.raises(InputError, match="LSMDC16_annos_val.csv line 1: not UTF-8"):
         read("lsmdc", raw, lsmdc_options())
+
+
+LFS = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'ab' * 32}\nsize 1\n".encode()
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", ": empty; fetch it again"),
+        (b" \r\n\t", ": empty; fetch it again"),
+        (LFS, ": a Git LFS pointer in place of the file; run `git lfs pull`"),
+        ("é".encode("utf-16"), ": UTF-16 text; expected UTF-8: iconv -f UTF-16 -t UTF-8"),
+        (b"\xfe\xff\x00a", ": UTF-16 text"),
+        ("a".encode("utf-32"), ": UTF-32 text"),
+        ("a\nb".encode("utf-16-le"), " line 1: a NUL character"),
+        ("first\nIt’s".encode("cp1252"), " line 2: not UTF-8 text (byte 0x92 near 'first\\nIt’s')"),
+        ("é".encode("latin-1"), " line 1: not UTF-8 text (byte 0xe9"),
+        ("\r\ncafé".encode("mac-roman"), " line 2: not UTF-8 text"),
+    ],
+)
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [
+        ("msrvtt", "MSRVTT_data.json"),
+        ("msrvtt", "MSRVTT_train.9k.csv"),
+        ("msrvtt", "MSRVTT_JSFUSION_test.csv"),
+        ("msvd", "captions_msvd.json"),
+        ("msvd", "val_list.txt"),
+        ("lsmdc", "LSMDC16_annos_training.csv"),
+    ],
+)
+def test_a_file_that_is_not_utf8_text_is_named_with_its_line(
+    name: str, file: str, content: bytes, said: str, tmp_path: Path
+) -> None:
+    write, options = CASES[name]
+    (write(tmp_path) / file).write_bytes(content)
+    with pytest.raises(InputError) as caught:
+        read(name, tmp_path, options)
+    assert f"{tmp_path / file}{said}" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("mark", ["\ufeff", "\ufeff\ufeff"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("name", CASES)
+def test_line_ends_and_byte_order_marks_change_nothing(
+    name: str, end: str, mark: str, tmp_path: Path
+) -> None:
+    write, options = CASES[name]
+    expected = read(name, write(tmp_path / "plain"), options)
+    for path in write(tmp_path / "other").iterdir():
+        path.write_bytes((mark + path.read_text().replace("\n", end)).encode())
+    pd.testing.assert_frame_equal(read(name, tmp_path / "other", options), expected)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ('{"sentences": null}', "sentences: expected a list of .*, found None"),
+        ('{"sentences": {"0": {"video_id": "video0", "caption": "a"}}}', "sentences: expected a l"),
+        ('{"sentences": "text"}', "sentences: expected a list"),
+        ('{"sentences": [null]}', r"sentences\[0\]: expected the keys"),
+        ('{"sentences": [{"video_id": "video0", "caption": NaN}]}', r"sentences\[0\]: expected st"),
+        ('{"sentences": [{"video_id": "video0", "caption": ["a"]}]}', r"\[0\]: expected strings"),
+        ("[" * 100_000 + "]" * 100_000, r"not valid JSON \(nested too deeply\)"),
+        ('{"a":' * 100_000 + "1" + "}" * 100_000, r"not valid JSON \(nested too deeply\)"),
+        ("1" * 5000, "not valid JSON .*digits"),
+        ('{"sentences": []}\n{"sentences": []}', "not valid JSON .*line 2"),
+        (
+            '{"sentences": [\n{"video_id": "video0", "caption": "half \\ud83d here"}]}',
+            r"sentences\[0\].caption: 'half \\ud83d here' holds half of a surrogate pair",
+        ),
+        ('{"sentences": [{"video_id": "\\udc00", "caption": ""}]}', r"sentences\[0\].video_id: "),
+        ('{"\\udFFF": 1, "sentences": []}', "a key: .* holds half of a surrogate pair"),
+        (
+            '{"sentences": [\n{"caption": "}"},\n{"caption": "a",\n"caption": "b"}]}',
+            "line 4: the key 'caption' is given twice",
+        ),
+        ('{"sentences": [],\n\n"sentences": []}', "line 3: the key 'sentences' is given twice"),
+    ],
+)
+def test_json_that_is_not_what_it_seems_is_refused_by_its_keys(
+    content: str, said: str, tmp_path: Path
+) -> None:
+    raw = write_msrvtt(tmp_path)
+    (raw / "MSRVTT_data.json").write_text(content)
+    with pytest.raises(InputError, match=f"MSRVTT_data.json.*{said}") as caught:
+        read("msrvtt", raw, options9k())
+    assert "\n" not in str(caught.value)
+
+
+def test_json_with_whole_surrogate_pairs_is_text(tmp_path: Path) -> None:
+    raw = write_msvd(tmp_path, {name: ["a 🐕 runs"] for ids in MSVD_IDS.values() for name in ids})
+    assert "\\ud83d\\udc15" in (raw / "captions_msvd.json").read_text()
+    assert set(read("msvd", raw, MSVD_OPTIONS)["caption"]) == {"a 🐕 runs"}
+
+
+def test_msvd_duplicate_key_and_half_pairs_are_refused(tmp_path: Path) -> None:
+    raw = write_msvd(tmp_path)
+    (raw / "captions_msvd.json").write_text('{"a": ["first"],\n"b": ["x"],\n"a": ["second"]}')
+    with pytest.raises(InputError, match="captions_msvd.json line 3: the key 'a' is given twice"):
+        read("msvd", raw, MSVD_OPTIONS)
+    (raw / "captions_msvd.json").unlink()
+    (raw / "raw-captions.pkl").write_bytes(pickle.dumps({"a": [["half", "\ud83d"]]}))
+    with pytest.raises(InputError, match=r"raw-captions.pkl: a\[0\]\[1\]: .*half of a surrogate"):
+        read("msvd", raw, MSVD_OPTIONS)
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ("ret0,msr9,video9,a person cooks, then eats\n", r"line 2: more values \(5\) than"),
+        ('ret0,msr9,video9,"a person cooks\nret1,msr8,video8,a boy swims\n', "line 2: not comma"),
+        (
+            'ret0,msr9,video9,"a person\nret1,msr8,video8,"a boy swims\n',
+            "line 2: not comma-separated values",
+        ),
+        (
+            'ret0,msr9,video9,"a person\nret1,msr8,video8,a boy swims"\n',
+            "line 2: a value in quote marks runs over several lines",
+        ),
+        ('ret0,msr9,video9,"Exit" reads a sign\n', "line 2: not comma-separated values"),
+        ('ret0,msr9,video9,a cat\n"ret1",msr8,video8,"a ""b""",\n', r"line 3: more values \(5\)"),
+        ("ret0,msr9,video9\n", r"line 2: fewer values \(3\)"),
+    ],
+)
+def test_csv_rows_that_lose_or_join_captions_are_refused_by_line(
+    rows: str, said: str, tmp_path: Path
+) -> None:
+    raw = write_msrvtt(tmp_path)
+    (raw / "MSRVTT_JSFUSION_test.csv").write_text(f"key,vid_key,video_id,sentence\n{rows}")
+    with pytest.raises(InputError, match=f"MSRVTT_JSFUSION_test.csv {said}") as caught:
+        read("msrvtt", raw, options9k())
+    assert "\n" not in str(caught.value)
+
+
+def test_csv_quotes_in_pairs_are_read_as_csv(tmp_path: Path) -> None:
+    raw = write_msrvtt(tmp_path)
+    path = raw / "MSRVTT_JSFUSION_test.csv"
+    path.write_text(
+        ',key,vid_key,video_id,sentence\n0,ret0,m,video9,"a sign: ""Exit"", red"\n\n'
+        '1,ret1,m,video8,a "red" car\n'
+    )
+    rows = read("msrvtt", raw, options9k())
+    test = rows[rows["split"] == "test"]["caption"].tolist()
+    assert test == ['a sign: "Exit", red', 'a "red" car']
+    path.write_text("key,sentence,video_id,sentence\nret0,a,video9,b\n")
+    with pytest.raises(InputError, match="column 'sentence' is there 2 times"):
+        read("msrvtt", raw, options9k())
+
+
+def lsmdc_line(clip: str, sentence: str) -> str:
+    return "\t".join([clip, "0", "1", "0", "1", sentence])
+
+
+def quoted(line: str) -> str:
+    return "\t".join(f'"{field}"' for field in line.split("\t"))
+
+
+@pytest.mark.parametrize(
+    ("line", "caption"),
+    [
+        ('"' + lsmdc_line(A, 'She reads ""Exit"" aloud.') + '"', 'She reads "Exit" aloud.'),
+        ('"' + lsmdc_line(A, "She waves.") + '"', "She waves."),
+        ('"' + quoted(lsmdc_line(A, "She waves.")).replace('"', '""') + '"', "She waves."),
+        (quoted(lsmdc_line(A, "She waves.")), "She waves."),
+        (quoted(lsmdc_line(A, 'Reads ""Exit"".')), 'Reads "Exit".'),
+        (quoted(lsmdc_line(A, '""Exit""')), '"Exit"'),
+        (quoted(lsmdc_line(A, "")), ""),
+        (lsmdc_line(A, '"Reads ""Exit""."'), 'Reads "Exit".'),
+        (lsmdc_line(A, 'A sign: "No".'), 'A sign: "No".'),
+        (lsmdc_line(A, '"Stop."'), '"Stop."'),
+        (lsmdc_line(A, '"Stop," he says. "Now."'), '"Stop," he says. "Now."'),
+        (lsmdc_line(A, 'He says "stop.'), 'He says "stop.'),
+        ('"' + lsmdc_line(A, 'He says "stop."'), 'He says "stop."'),
+        (lsmdc_line(A, "She runs\rand falls."), "She runs\rand falls."),
+        (lsmdc_line(A, "She \u2028 runs\x85."), "She \u2028 runs\x85."),
+    ],
+)
+def test_lsmdc_quote_marks_that_a_program_added_are_removed_and_no_others(
+    line: str, caption: str, tmp_path: Path
+) -> None:
+    raw = write_lsmdc(tmp_path)
+    (raw / "LSMDC16_annos_training.csv").write_bytes(
+        f"{line}\n{lsmdc_line(B, 'He nods.')}\n".encode()
+    )
+    rows = read("lsmdc", raw, lsmdc_options())
+    train = rows[rows["split"] == "train"]
+    assert train["video_id"].tolist() == [A, B]
+    assert train["caption"].tolist() == [caption, "He nods."]
+
+
+def test_lsmdc_sentences_that_are_all_in_quotes_lose_them(tmp_path: Path) -> None:
+    raw = write_lsmdc(tmp_path)
+    lines = [lsmdc_line(A, '"She waves."'), lsmdc_line(B, '"He ""nods""."')]
+    (raw / "LSMDC16_annos_training.csv").write_text("\n".join(lines))
+    rows = read("lsmdc", raw, lsmdc_options())
+    assert rows["caption"].tolist()[:2] == ["She waves.", 'He "nods".']
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        (lsmdc_line(A, "She\twaves."), "line 1: expected 6 columns separated by tabs, found 7"),
+        (quoted(lsmdc_line(A, 'He says "stop."')), "line 1: quote marks that do not pair"),
+        (f'{lsmdc_line(A, "x")[:40]}"\t0\t1\t0\t1\tShe waves.', "line 1: .* is not a clip id"),
+    ],
+)
+def test_lsmdc_line_that_can_be_read_two_ways_is_refused(
+    line: str, said: str, tmp_path: Path
+) -> None:
+    raw = write_lsmdc(tmp_path)
+    (raw / "LSMDC16_annos_training.csv").write_text(line)
+    with pytest.raises(InputError, match=f"LSMDC16_annos_training.csv {said}"):
+        read("lsmdc", raw, lsmdc_options())
+
+
+@pytest.mark.parametrize("suffix", ["wmv", "WMV", "mts", "ts", "vob", "asf", "mpeg", "rmvb", "ogv"])
+def test_videos_of_any_usual_suffix_are_found(suffix: str, tmp_path: Path) -> None:
+    raw = write_msvd(tmp_path)
+    (raw / f"eyhzdC936uk_15_27.{suffix}").write_bytes(b"")
+    rows = read("msvd", raw, MSVD_OPTIONS)
+    assert rows["path"].iloc[-1] == f"eyhzdC936uk_15_27.{suffix}"
+
+
+@pytest.mark.parametrize("link", [Path.symlink_to, Path.hardlink_to])
+def test_links_to_one_file_are_no_duplicates(link: object, tmp_path: Path) -> None:
+    raw = write_msvd(tmp_path)
+    (raw / "eyhzdC936uk_15_27.avi").write_bytes(b"")
+    (raw / "test").mkdir()
+    link(raw / "test" / "eyhzdC936uk_15_27.avi", raw / "eyhzdC936uk_15_27.avi")
+    link(raw / "test" / "captions_msvd.json", raw / "captions_msvd.json")
+    rows = read("msvd", raw, MSVD_OPTIONS)
+    assert rows["path"].iloc[-1] == "eyhzdC936uk_15_27.avi"
+
+
+def test_a_link_to_itself_and_a_pipe_are_passed_over(tmp_path: Path) -> None:
+    raw = write_msvd(tmp_path)
+    (raw / "loop").symlink_to(raw / "loop")
+    os.mkfifo(raw / "eyhzdC936uk_15_27.avi")
+    rows = read("msvd", raw, MSVD_OPTIONS)
+    assert rows["path"].iloc[-1] == "YouTubeClips/eyhzdC936uk_15_27.avi"
+
+
+def test_a_name_that_macos_decomposed_is_found(tmp_path: Path) -> None:
+    """A disk written by macOS holds é as e and an accent."""
+    name = "Café_1_2"
+    raw = write_msvd(tmp_path)
+    (raw / "train_list.txt").write_text(name)
+    captions = json.loads((raw / "captions_msvd.json").read_text()) | {name: ["a cat"]}
+    (raw / "captions_msvd.json").write_text(json.dumps(captions))
+    file = f"{unicodedata.normalize('NFD', name)}.avi"
+    assert file != f"{name}.avi"
+    (raw / file).write_bytes(b"")
+    rows = read("msvd", raw, MSVD_OPTIONS)
+    assert rows.iloc[0].tolist() == ["train", name, f"{name}#0", "a cat", file]
+
+
+def test_all_missing_annotation_files_are_named_at_once(tmp_path: Path) -> None:
+    for name, (write, options) in CASES.items():
+        raw = write(tmp_path / name)
+        files = load(name).annotation_files(RawFolder.scan(raw, name), options)
+        assert len(files) >= 3
+        for path in files[1:]:
+            path.unlink()
+        with pytest.raises(InputError) as caught:
+            read(name, raw, options)
+        assert all(path.name in str(caught.value) for path in files[1:])
+        assert files[0].name not in str(caught.value).partition("(instead there is")[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "there", "files"),
+    [
+        ("msrvtt", "MSRVTT_data.json", ["train_val_videodatainfo.json", "test_videodatainfo.json"]),
+        ("msvd", "captions_msvd.json", ["AllVideoDescriptions.txt"]),
+        ("lsmdc", "LSMDC16_annos_val.csv", ["LSMDC16_annos_val_ids.csv"]),
+    ],
+)
+def test_a_missing_file_names_the_similar_one_that_is_there(
+    name: str, there: str, files: list[str], tmp_path: Path
+) -> None:
+    write, options = CASES[name]
+    raw = write(tmp_path)
+    (raw / there).unlink()
+    for file in files:
+        (raw / file).write_text("x")
+    with pytest.raises(InputError, match=f"not found: {there}.*instead there is: ") as caught:
+        read(name, raw, options)
+    assert all(file in str(caught.value) for file in files)
+    for file in files:
+        (raw / file).unlink()
+    (raw / there).mkdir()
+    with pytest.raises(InputError, match=f"not found: {there}.*; {there} is a folder there"):
+        read(name, raw, options)
 
 
 def sizes(rows: pd.DataFrame) -> dict[str, Counts]:

@@ -13,9 +13,9 @@ from typing import Any
 
 import pandas as pd
 
-from xpool.data.benchmark import SPLITS, Benchmark, Counts, ManifestOptions
+from xpool.data.benchmark import SPLITS, Benchmark, Counts, ManifestOptions, is_blank
 from xpool.data.inventory import describe, summary
-from xpool.data.raw_folder import GUIDE, RawFolder
+from xpool.data.raw_folder import GUIDE, RawFolder, composed
 from xpool.project import paths
 from xpool.project.digests import sha256
 from xpool.project.errors import InputError
@@ -49,7 +49,7 @@ def examine(
     """
     errors: list[str] = []
     warnings: list[str] = []
-    empty = rows["caption"].str.strip() == ""
+    empty = rows["caption"].map(is_blank).astype(bool)
     missing = ~rows["video_id"].isin(found_videos)
     kept = rows[~empty & ~missing].reset_index(drop=True)
     splits = {}
@@ -92,6 +92,8 @@ def examine(
             )
         if report["videos"]["kept"] == 0:
             warnings.append(f"{split}: no video is left")
+    if kept.empty:
+        errors.append("no video with a caption is left in any split")
     report = {
         "splits": splits,
         "videos_in_two_splits": twice,
@@ -194,6 +196,21 @@ def _annotations(
     ]
 
 
+def _similar(folder: RawFolder, splits: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Return files that may be meant by the first missing videos of each split."""
+    missing = [name for split in splits.values() for name in split["videos_missing"][:EXAMPLES]]
+    return {name: names for name in missing if (names := folder.similar(name))}
+
+
+def _instead(report: Mapping[str, Any], unused: list[str]) -> str:
+    """Name the files that may be meant by missing videos."""
+    if not any(split["videos_missing"] for split in report["splits"].values()):
+        return ""
+    near = [f"{', '.join(files)} for {name}" for name, files in report["similar_files"].items()]
+    near += [f"in no list: {_first_few(unused)}"] if unused else []
+    return f"There are other files: {'; '.join(near)}. " if near else ""
+
+
 def write_manifest(benchmark: Benchmark) -> None:
     """Write the manifest of a benchmark, the table of its videos, and the report.
 
@@ -209,9 +226,10 @@ def write_manifest(benchmark: Benchmark) -> None:
     report_path = paths.manifest_report(here, benchmark.name)
     folder = RawFolder.scan(raw, benchmark.name)
     rows = benchmark.rows(folder, options)
-    table, report = examine(rows, frozenset(folder.videos), expected, options.allowed_missing)
+    there = frozenset(v for v in rows["video_id"].unique() if composed(v) in folder.videos)
+    table, report = examine(rows, there, expected, options.allowed_missing)
     used = frozenset(rows["path"])
-    files = [path for copies in folder.videos.values() for path in copies]
+    unused = [path for copies in folder.videos.values() for path in copies if path not in used]
     report |= {
         "benchmark": benchmark.name,
         "title": benchmark.title,
@@ -220,7 +238,8 @@ def write_manifest(benchmark: Benchmark) -> None:
         "licence": benchmark.licence,
         "protocol": options.model_dump(mode="json"),
         "videos_skipped_by_protocol": list(benchmark.skipped(options)),
-        "unused_video_files": sum(path not in used for path in files),
+        "unused_video_files": len(unused),
+        "similar_files": _similar(folder, report["splits"]),
         "annotations": _annotations(
             benchmark, benchmark.annotation_files(folder, options), published=not synthetic
         ),
@@ -231,8 +250,8 @@ def write_manifest(benchmark: Benchmark) -> None:
     if report["errors"]:
         destination.unlink(missing_ok=True)  # an older one must not be used
         raise InputError(
-            f"{raw}: {'; '.join(report['errors'])}. All names are in {report_path}; complete the "
-            f"files ({GUIDE}), or allow a share of missing videos with "
+            f"{raw}: {'; '.join(report['errors'])}. {_instead(report, unused)}All names are in "
+            f"{report_path}; complete the files ({GUIDE}), or allow a share of missing videos with "
             f"manifest.{benchmark.name}.allowed_missing in params.yaml"
         )
     with replacing(destination, "wb") as file:

@@ -5,6 +5,7 @@ Each file in ``xpool/data/benchmarks/`` subclasses :class:`Benchmark` and ends i
 generated copy of them. Other code asks the benchmark and never compares its name.
 """
 
+import unicodedata
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ from pydantic import Field
 from xpool.data.manifest import COLUMNS
 from xpool.data.raw_folder import RawFolder
 from xpool.project import plugins
+from xpool.project.errors import InputError
 from xpool.project.params import Section
 
 Split = Literal["train", "val", "test"]
@@ -169,8 +171,36 @@ class Benchmark(ABC):
 
 
 def caption_table(rows: Iterable[tuple[str, str, str, str, str]]) -> pd.DataFrame:
-    """Return rows, in the order of :data:`COLUMNS`, as a table of strings."""
-    return pd.DataFrame(list(rows), columns=list(COLUMNS), dtype="str")
+    """Return rows, in the order of :data:`COLUMNS`, as a table of strings.
+
+    Raises:
+        InputError: a value is no text, e.g. a number, or half of a surrogate pair; or a split is
+            not one of :data:`SPLITS`.
+    """
+    listed = list(rows)
+    for row in listed:
+        for column, value in zip(COLUMNS, row, strict=True):
+            if not is_text(value):
+                raise InputError(f"{row[0]} {row[1]}: {column}: expected text, found {value!a}")
+        if row[0] not in SPLITS:
+            raise InputError(f"{row[1]}: split {row[0]!r}; expected {', '.join(SPLITS)}")
+    return pd.DataFrame(listed, columns=list(COLUMNS), dtype="str")
+
+
+def is_text(value: object) -> bool:
+    """Return whether a value is a string that can be stored."""
+    if not isinstance(value, str):
+        return False
+    try:
+        value.encode()
+    except UnicodeEncodeError:  # half of a surrogate pair
+        return False
+    return True
+
+
+def is_blank(caption: str) -> bool:
+    """Return whether a caption shows nothing: spaces, control and zero-width characters alone."""
+    return all(unicodedata.category(character)[0] in "CZ" for character in caption)
 
 
 def load(name: str) -> Benchmark:

@@ -1,22 +1,39 @@
 """A benchmark's raw folder: find its files, and read them with errors that name the line."""
 
 import csv
+import difflib
+import io
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from xpool.project.digests import refuse_lfs_pointer
 from xpool.project.errors import InputError
 
 GUIDE = "docs/real_data.md"
 """The page that says which files are needed and where to get them."""
+SHOWN = 5
+"""How many names an error shows of what is there instead of a missing file."""
 
-_VIDEO_SUFFIXES = frozenset(
-    [".3gp", ".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ogv", ".webm"]
-)
+# fmt: off
+_VIDEO_SUFFIXES = frozenset([
+    ".3g2", ".3gp", ".asf", ".avi", ".divx", ".dv", ".f4v", ".flv", ".m2ts", ".m2v", ".m4v",
+    ".mkv", ".mov", ".mp4", ".mpe", ".mpeg", ".mpg", ".mts", ".mxf", ".ogm", ".ogv", ".qt",
+    ".rm", ".rmvb", ".ts", ".vob", ".webm", ".wmv", ".xvid",
+])
+# fmt: on
+_MARKS = {
+    b"\xff\xfe\x00\x00": "UTF-32",
+    b"\x00\x00\xfe\xff": "UTF-32",
+    b"\xff\xfe": "UTF-16",
+    b"\xfe\xff": "UTF-16",
+}
+"""Byte-order marks of other encodings, the longer ones first."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,14 +48,15 @@ class RawFolder:
     by_name: Mapping[str, tuple[str, ...]]
     """File name to paths relative to ``root``, sorted, with forward slashes."""
     videos: Mapping[str, tuple[str, ...]]
-    """Video file name without its suffix to paths relative to ``root``, sorted."""
+    """Video file name without its suffix, in Unicode's composed form, to paths relative to
+    ``root``, sorted."""
 
     @classmethod
     def scan(cls, root: Path, benchmark: str) -> "RawFolder":
         """List a raw folder; links to folders are followed, hidden files are skipped.
 
         Raises:
-            InputError: there is no such folder.
+            InputError: there is no such folder, or one below it cannot be listed.
         """
         if not root.is_dir():
             raise InputError(
@@ -46,11 +64,14 @@ class RawFolder:
             )
         names: dict[str, list[str]] = {}
         videos: dict[str, list[str]] = {}
-        for path in sorted(_files_under(root)):
-            name = PurePosixPath(path)
-            names.setdefault(name.name, []).append(path)
-            if name.suffix.lower() in _VIDEO_SUFFIXES:
-                videos.setdefault(name.stem, []).append(path)
+        try:
+            for path in sorted(_files_under(root)):
+                name = PurePosixPath(path)
+                names.setdefault(name.name, []).append(path)
+                if name.suffix.lower() in _VIDEO_SUFFIXES:
+                    videos.setdefault(composed(name.stem), []).append(path)
+        except OSError as error:
+            raise InputError(f"{error.filename}: cannot be listed ({error.strerror})") from error
         return cls(
             root=root,
             benchmark=benchmark,
@@ -62,24 +83,51 @@ class RawFolder:
         """Return whether the folder holds a file of that name, at any depth."""
         return name in self.by_name
 
-    def file(self, *names: str) -> Path:
-        """Return the file with the first of these names that the folder holds.
+    def files(self, *choices: tuple[str, ...]) -> list[Path]:
+        """Return, of each choice of names, the file with the first name that the folder holds.
 
         Raises:
-            InputError: no file has one of these names, or several have the same one.
+            InputError: a choice has no file, or a name is there twice; all of these are named.
         """
-        for name in names:
-            paths = self.by_name.get(name, ())
+        found, problems, missing = [], [], []
+        for names in choices:
+            name = next((name for name in names if name in self.by_name), None)
+            if name is None:
+                missing.append(" or ".join(names))
+                continue
+            paths = self._distinct(self.by_name[name])
             if len(paths) > 1:
-                raise InputError(
-                    f"{self.root}: {name} is there {len(paths)} times ({', '.join(paths)}); "
-                    "keep one, because they may differ"
+                problems.append(
+                    f"{name} is there {len(paths)} times ({', '.join(paths)}); keep one, because "
+                    "they may differ"
                 )
-            if paths:
-                return self.root / paths[0]
-        archives = [path for name in names for path in self.by_name.get(f"{name}.zip", ())]
-        fix = f"unzip {archives[0]} there" if archives else f"put it there, see {GUIDE}"
-        raise InputError(f"{self.root / ' or '.join(names)}: not found; {fix}")
+            found.append(self.root / paths[0])
+        if missing:
+            asked = [name for names in choices for name in names]
+            problems.append(f"not found: {', '.join(missing)}; {self._remedy(asked)}")
+        if problems:
+            raise InputError(f"{self.root}: {'; '.join(problems)}")
+        return found
+
+    def file(self, *names: str) -> Path:
+        """Return the file with the first of these names; see :meth:`files`."""
+        return self.files(names)[0]
+
+    def _remedy(self, asked: list[str]) -> str:
+        archives = [path for name in asked for path in self.by_name.get(f"{name}.zip", ())]
+        if archives:
+            return f"unzip {', '.join(archives)} there"
+        folders = [name for name in asked for path in self.root.rglob(name) if path.is_dir()]
+        if folders:
+            return f"{folders[0]} is a folder there; expected a file, see {GUIDE}"
+        others = [
+            name
+            for name in self.by_name
+            if name not in asked and PurePosixPath(name).suffix.lower() not in _VIDEO_SUFFIXES
+        ]
+        others.sort(key=lambda name: -max(_likeness(name, other) for other in asked))
+        there = f" (instead there is: {', '.join(others[:SHOWN])})" if others else ""
+        return f"put it there, see {GUIDE}{there}"
 
     def video(self, video_id: str, expected: str) -> str:
         """Return a video's path relative to the raw folder, or ``expected`` if it is absent.
@@ -88,13 +136,39 @@ class RawFolder:
             InputError: two files could be this video, e.g. a raw and a compressed copy, whose
                 frames differ.
         """
-        paths = self.videos.get(video_id, ())
+        paths = self._distinct(self.videos.get(composed(video_id), ()))
         if len(paths) > 1:
             raise InputError(
                 f"{self.root}: two files could be the video {video_id} ({paths[0]} and "
                 f"{paths[1]}); keep one, because the frames of copies can differ"
             )
         return paths[0] if paths else expected
+
+    def similar(self, video_id: str) -> list[str]:
+        """Return names of files that may be meant by an absent video, e.g. ``video9.mp4.part``."""
+        low = composed(video_id).lower()
+        begun = [name for name in self.by_name if composed(name).lower().startswith(f"{low}.")]
+        near = difflib.get_close_matches(video_id, self.videos, n=2, cutoff=0.8)
+        return begun[:SHOWN] or [path for stem in near for path in self.videos[stem]]
+
+    def _distinct(self, paths: tuple[str, ...]) -> tuple[str, ...]:
+        """Leave out paths that lead to the same file as an earlier one, through a link."""
+        if len(paths) < 2:
+            return paths
+        first: dict[tuple[int, int], str] = {}
+        for path in paths:
+            status = (self.root / path).stat()
+            first.setdefault((status.st_dev, status.st_ino), path)
+        return tuple(first.values())
+
+
+def composed(name: str) -> str:
+    """Return a name in Unicode's composed form; disks written by macOS hold the other one."""
+    return unicodedata.normalize("NFC", name)
+
+
+def _likeness(name: str, other: str) -> float:
+    return difflib.SequenceMatcher(None, name.lower(), other.lower()).ratio()
 
 
 def _files_under(root: Path) -> Iterable[str]:
@@ -111,62 +185,151 @@ def _files_under(root: Path) -> Iterable[str]:
                 # macOS adds "._video0.mp4" and __MACOSX to archives.
                 if entry.name.startswith(".") or entry.name == "__MACOSX":
                     continue
-                if entry.is_dir():
-                    pending.append((folder / entry.name, f"{prefix}{entry.name}/"))
-                elif entry.is_file():  # False for a link whose target is gone
+                path = folder / entry.name
+                if path.is_dir():
+                    pending.append((path, f"{prefix}{entry.name}/"))
+                elif path.is_file():  # False for a link whose target is gone
                     yield f"{prefix}{entry.name}"
 
 
 def text_lines(path: Path) -> list[str]:
     r"""Return a text file's lines, with any line ends, and with or without a byte-order mark.
 
-    ``str.splitlines`` would also cut a caption at characters such as U+2028.
+    ``str.splitlines`` would also cut a caption at characters such as U+2028, and a lone ``\r``
+    ends a line only where the file has no ``\n``.
 
     Raises:
-        InputError: the file is not UTF-8.
+        InputError: the file is empty or not UTF-8.
     """
-    return _text(path).rstrip("\n").split("\n")
+    text = _text(path)
+    lines = text.split("\n") if "\n" in text else text.split("\r")
+    lines = [line.removesuffix("\r") for line in lines]
+    while lines and not lines[-1]:
+        lines.pop()
+    return lines
 
 
 def read_json(path: Path) -> Any:
     """Return a JSON file's content.
 
     Raises:
-        InputError: it is not JSON in UTF-8, e.g. an incomplete download.
+        InputError: it is not JSON in UTF-8, e.g. an incomplete download; an object has a key twice,
+            of which Python would keep the last; or a string holds half of a surrogate pair.
     """
+    text = _text(path)
+    objects = 0
+
+    def mapping(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        nonlocal objects
+        objects += 1  # in the order of their closing braces
+        content = dict(pairs)
+        if len(content) < len(pairs):
+            keys = [key for key, _ in pairs]
+            key = next(key for key in keys if keys.count(key) > 1)
+            line = _line_of_key(text, key, objects)
+            raise InputError(f"{path} line {line}: the key {key!r} is given twice; keep one")
+        return content
+
     try:
-        return json.loads(_text(path))
-    except json.JSONDecodeError as error:
+        content = json.loads(text, object_pairs_hook=mapping)
+    except InputError:
+        raise
+    except ValueError as error:
         raise InputError(f"{path}: not valid JSON ({error}); fetch it again") from error
+    except RecursionError as error:
+        raise InputError(f"{path}: not valid JSON (nested too deeply); fetch it again") from error
+    if "\\ud" in text.lower():  # as an escape, which UTF-8 does not check
+        refuse_half_pairs(path, content)
+    return content
+
+
+def _line_of_key(text: str, key: str, number: int) -> int:
+    """Return the line of a key in the object whose closing brace is the ``number``-th."""
+    braces = (m for m in re.finditer(r'"(?:[^"\\]|\\.)*"|\}', text) if m[0] == "}")
+    end = next(m.end() for n, m in enumerate(braces, start=1) if n == number)
+    return text.count("\n", 0, max(text.rfind(json.dumps(key), 0, end), 0)) + 1
+
+
+def refuse_half_pairs(path: Path, content: Any) -> None:
+    """Refuse strings that are not text: half of a surrogate pair cannot be stored or tokenised.
+
+    Raises:
+        InputError: names the first such string by its keys.
+    """
+    for keys, string in _strings(content):
+        try:
+            string.encode()
+        except UnicodeEncodeError as error:
+            raise InputError(
+                f"{path}: {keys or 'content'}: {ascii(string)[:200]} holds half of a surrogate "
+                "pair, e.g. of a cut emoji; correct it"
+            ) from error
+
+
+def _strings(content: Any) -> Iterator[tuple[str, str]]:
+    pending = [("", content)]
+    while pending:
+        keys, value = pending.pop()
+        if isinstance(value, str):
+            yield keys, value
+        elif isinstance(value, dict):
+            pending += [(f"{keys}: a key", key) for key in reversed(value)]
+            pending += [(f"{keys}.{key}".lstrip("."), part) for key, part in value.items()][::-1]
+        elif isinstance(value, list | tuple):
+            pending += [(f"{keys}[{n}]", part) for n, part in enumerate(value)][::-1]
 
 
 def read_csv(path: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
     """Return the rows of a comma-separated file with a header; other columns are dropped.
 
     Raises:
-        InputError: a column or a value is missing.
+        InputError: a column is missing or there twice, a row has too few or too many values, or a
+            quote mark joins rows.
     """
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        try:
-            reader = csv.DictReader(file)
-            header = reader.fieldnames or ()
-            for column in columns:
-                if column not in header:
-                    raise InputError(
-                        f"{path}: column {column!r} is missing; the header is {','.join(header)!r}"
-                    )
-            rows = []
-            for row in reader:
-                if any(row[column] is None for column in columns):
-                    raise InputError(
-                        f"{path} line {reader.line_num}: fewer values than the header has columns"
-                    )
-                rows.append({column: row[column] for column in columns})
-        except UnicodeDecodeError as error:
-            raise InputError(f"{path}: not UTF-8 text ({error}); fetch it again") from error
-        except csv.Error as error:
-            raise InputError(f"{path}: not a comma-separated file ({error})") from error
+    reader = csv.reader(io.StringIO(_text(path), newline=""), strict=True)
+    rows: list[dict[str, str]] = []
+    header: list[str] = []
+    line = 1
+    try:
+        for values in reader:
+            if not header:
+                header = values
+                _check_header(path, header, columns)
+            elif values:
+                _check_row(f"{path} line {line}", values, header)
+                named = dict(zip(header, values, strict=True))
+                rows.append({column: named[column] for column in columns})
+            line = reader.line_num + 1
+    except csv.Error as error:
+        raise InputError(
+            f"{path} line {line}: not comma-separated values ({error}); quote marks around a value "
+            "come in pairs, and one inside it is doubled"
+        ) from error
     return rows
+
+
+def _check_header(path: Path, header: list[str], columns: tuple[str, ...]) -> None:
+    for column in columns:
+        if (count := header.count(column)) != 1:
+            fault = "missing" if count == 0 else f"there {count} times"
+            raise InputError(
+                f"{path}: column {column!r} is {fault}; the header is {','.join(header)[:200]!r}"
+            )
+
+
+def _check_row(where: str, values: list[str], header: list[str]) -> None:
+    if len(values) != len(header):
+        fault = "fewer" if len(values) < len(header) else "more"
+        raise InputError(
+            f"{where}: {fault} values ({len(values)}) than the header has columns ({len(header)}); "
+            "a value that holds a comma needs quote marks around it"
+        )
+    for value in values:
+        if "\n" in value or "\r" in value:
+            raise InputError(
+                f"{where}: a value in quote marks runs over several lines ({value[:120]!r}); close "
+                "the quote marks, or write it in one line"
+            )
 
 
 def unique(path: Path, what: str, values: Iterable[str]) -> list[str]:
@@ -187,8 +350,39 @@ def unique(path: Path, what: str, values: Iterable[str]) -> list[str]:
     return list(seen)
 
 
-def _text(path: Path) -> str:
+def read_bytes(path: Path) -> bytes:
+    """Return an annotation file's bytes.
+
+    Raises:
+        InputError: it cannot be read, is empty, or is a Git LFS pointer in place of the file.
+    """
     try:
-        return path.read_text(encoding="utf-8-sig")
+        refuse_lfs_pointer(path)
+        content = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+    if not content.strip():
+        raise InputError(f"{path}: empty; fetch it again")
+    return content
+
+
+def _text(path: Path) -> str:
+    content = read_bytes(path)
+    for mark, encoding in _MARKS.items():
+        if content.startswith(mark):
+            raise InputError(
+                f"{path}: {encoding} text; expected UTF-8: iconv -f {encoding} -t UTF-8"
+            )
+    try:
+        text = content.decode()
     except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not UTF-8 text ({error}); fetch it again") from error
+        line = content.count(b"\n", 0, error.start) + 1
+        near = content[max(error.start - 30, 0) : error.start + 10].decode("cp1252", "replace")
+        raise InputError(
+            f"{path} line {line}: not UTF-8 text (byte 0x{content[error.start]:02x} near "
+            f"{near!r}); if it is Windows text: iconv -f cp1252 -t UTF-8"
+        ) from error
+    if "\0" in text:
+        line = text.count("\n", 0, text.index("\0")) + 1
+        raise InputError(f"{path} line {line}: a NUL character; expected UTF-8 text")
+    return text.lstrip("\ufeff")

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from xpool.project.errors import InputError
 
+_LFS = b"version https://git-lfs.github.com/spec/"
+
 
 def sha256(path: Path) -> str:
     """Return the SHA-256 of a file, as ``sha256sum`` prints it.
@@ -18,6 +20,20 @@ def sha256(path: Path) -> str:
         raise InputError(f"{path}: not found; run `dvc repro`, which makes it")
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def refuse_lfs_pointer(path: Path) -> None:
+    """Refuse a Git LFS pointer: a few lines with the digest of a file, in the file's place.
+
+    Raises:
+        InputError: the file is one.
+    """
+    with path.open("rb") as file:
+        if file.read(len(_LFS)) == _LFS:
+            raise InputError(
+                f"{path}: a Git LFS pointer in place of the file; run `git lfs pull` where it came "
+                "from, and copy the file itself"
+            )
 
 
 def content(paths: Iterable[Path]) -> str:

@@ -4,6 +4,7 @@ The official X-Pool code skips one test clip, so its figures are over 999.
 """
 
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
@@ -38,6 +39,8 @@ SKIPPED = "1012_Unbreakable_00.05.16.065-00.05.21.941"
 """The clip that the official X-Pool code skips."""
 
 _COLUMNS = 6
+_QUOTED = re.compile(r'"(?:[^"]|"")*"')
+"""A value as programs quote it: marks around it, and each mark inside doubled."""
 log = logging.getLogger(__name__)
 
 
@@ -173,7 +176,7 @@ class Lsmdc(Benchmark):
 
     def annotation_files(self, folder: RawFolder, options: LsmdcOptions) -> list[Path]:
         """Return the files of the three splits."""
-        return [folder.file(name) for name in FILES.values()]
+        return folder.files(*((name,) for name in FILES.values()))
 
     def rows(self, folder: RawFolder, options: LsmdcOptions) -> pd.DataFrame:
         """Read all captions; see :meth:`Benchmark.read`."""
@@ -192,30 +195,62 @@ class Lsmdc(Benchmark):
 
 
 def _captions(path: Path) -> list[tuple[str, str]]:
-    """Return (clip id, sentence) of each row; ``"`` is an ordinary character in these files."""
-    captions, quoted = [], 0
-    for number, line in enumerate(text_lines(path), start=1):
+    """Return (clip id, sentence) of each row.
+
+    The official files have no quoting: ``"`` is an ordinary character. Programs that saved them
+    again may have put quote marks around lines or fields, which are removed.
+    """
+    captions, mended, lines = [], 0, text_lines(path)
+    sentences = [line.rpartition("\t")[2].strip() for line in lines if line.strip()]
+    all_quoted = len(sentences) > 1 and all(map(_QUOTED.fullmatch, sentences))
+    for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
-        fields = line.split("\t")
+        fields = _fields(line, f"{path} line {number}", all_quoted=all_quoted)
         if len(fields) != _COLUMNS:
             raise InputError(
                 f"{path} line {number}: expected {_COLUMNS} columns separated by tabs, found "
                 f"{len(fields)}: {line[:120]!r}"
             )
-        # In some copies, a program has put quotes around whole lines.
-        quoted += fields[0].startswith('"')
+        mended += fields != line.split("\t") or fields[0].startswith('"')
+        # In some copies, a program has put one quote mark before whole lines.
         video_id, caption = fields[0].strip().removeprefix('"'), fields[-1].strip()
-        if len(video_id.split(".")[0]) <= 3 or "." not in video_id:
+        if len(video_id.split(".")[0]) <= 3 or "." not in video_id or '"' in video_id:
             raise InputError(
                 f"{path} line {number}: {video_id[:120]!r} is not a clip id; expected "
                 "<film>_<start>-<end> as in 3086_UGLY_TRUTH_00.23.23.000-00.23.28.886, and no "
                 "header line"
             )
         captions.append((video_id, caption))
-    if quoted:
-        log.warning("%s: removed a stray quote mark before %d clip ids", path, quoted)
+    if mended:
+        log.warning("%s: removed quote marks around %d lines or their fields", path, mended)
     return captions
+
+
+def _fields(line: str, where: str, *, all_quoted: bool) -> list[str]:
+    """Split a line; where a program has quoted it, or its id, or doubled marks in a field, undo it.
+
+    A sentence that is a quotation keeps its marks: ``"Stop."`` beside an id without marks, unless
+    the file's sentences are ``all_quoted``.
+
+    Raises:
+        InputError: the id is quoted, and another field's marks do not pair.
+    """
+    if _QUOTED.fullmatch(line.strip()) and "\t" in line:
+        line = _unquoted(line.strip())
+    fields = line.split("\t")
+    id_quoted = bool(_QUOTED.fullmatch(fields[0].strip()))
+    undo = id_quoted or all_quoted
+    for n, field in enumerate(map(str.strip, fields)):
+        if _QUOTED.fullmatch(field) and (undo or '""' in field[1:-1]):
+            fields[n] = _unquoted(field)
+        elif id_quoted and field.startswith('"'):
+            raise InputError(f"{where}: quote marks that do not pair: {field[:120]!r}; mend them")
+    return fields
+
+
+def _unquoted(quoted: str) -> str:
+    return quoted[1:-1].replace('""', '"')
 
 
 BENCHMARK = Lsmdc()

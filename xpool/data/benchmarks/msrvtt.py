@@ -23,6 +23,7 @@ from xpool.data.benchmark import (
     ManifestOptions,
     Named,
     caption_table,
+    is_blank,
     of_split,
     write_lines,
 )
@@ -179,11 +180,7 @@ class MsrVtt(Benchmark):
 
     def annotation_files(self, folder: RawFolder, options: MsrVttOptions) -> list[Path]:
         """Return the caption file, the chosen training list and the test csv."""
-        return [
-            folder.file(*CAPTIONS),
-            folder.file(f"MSRVTT_train.{options.training_videos}.csv"),
-            folder.file(TEST),
-        ]
+        return folder.files(CAPTIONS, (f"MSRVTT_train.{options.training_videos}.csv",), (TEST,))
 
     def rows(self, folder: RawFolder, options: MsrVttOptions) -> pd.DataFrame:
         """Read all captions; see :meth:`Benchmark.read`."""
@@ -229,7 +226,7 @@ def _validation_rows(
 ) -> Iterator[tuple[str, str, str, str, str]]:
     for video_id in video_ids:
         texts = captions[video_id]
-        k = next((k for k, text in enumerate(texts) if text.strip()), 0)
+        k = next((k for k, text in enumerate(texts) if not is_blank(text)), 0)
         path = folder.video(video_id, _path(video_id))
         yield "val", video_id, f"{video_id}#{k}", texts[k], path
 
@@ -260,6 +257,11 @@ def _captions(path: Path) -> dict[str, list[str]]:
         )
     captions: dict[str, list[str]] = {}
     entries: Any = content[form]
+    if not isinstance(entries, list):
+        raise InputError(
+            f"{path}: {form}: expected a list of {{{forms[form]!r}, 'caption'}}, found "
+            f"{str(entries)[:200]}"
+        )
     for position, entry in enumerate(entries):
         try:
             video_id, caption = entry[forms[form]], entry["caption"]

@@ -4,6 +4,7 @@ Text-to-video ranks each of the 27,763 test captions against 670 videos. About o
 captions also belongs, letter by letter, to another test video.
 """
 
+import io
 import json
 import math
 import pickle
@@ -11,7 +12,7 @@ import re
 import string
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 import pandas as pd
@@ -29,7 +30,14 @@ from xpool.data.benchmark import (
     of_split,
     write_lines,
 )
-from xpool.data.raw_folder import RawFolder, read_json, text_lines, unique
+from xpool.data.raw_folder import (
+    RawFolder,
+    read_bytes,
+    read_json,
+    refuse_half_pairs,
+    text_lines,
+    unique,
+)
 from xpool.project.errors import InputError
 
 JSON = "captions_msvd.json"
@@ -119,9 +127,9 @@ class Msvd(Benchmark):
 
     def annotation_files(self, folder: RawFolder, options: MsvdOptions) -> list[Path]:
         """Return the three lists and the caption files that are there."""
-        lists = [folder.file(f"{split}_list.txt") for split in SPLITS]
-        captions = [folder.file(name) for name in (JSON, PICKLE) if folder.has(name)]
-        return [*lists, *(captions or [folder.file(JSON, PICKLE)])]
+        both = folder.has(JSON) and folder.has(PICKLE)
+        captions = ((JSON,), (PICKLE,)) if both else ((JSON, PICKLE),)
+        return folder.files(*((f"{split}_list.txt",) for split in SPLITS), *captions)
 
     def rows(self, folder: RawFolder, options: MsvdOptions) -> pd.DataFrame:
         """Read all captions; see :meth:`Benchmark.read`.
@@ -212,16 +220,18 @@ class _PlainUnpickler(pickle.Unpickler):
 
 
 def _unpickle(path: Path) -> Any:
-    file: BinaryIO
-    with path.open("rb") as file:
-        try:
-            return _PlainUnpickler(file, encoding="utf-8").load()
-        except Exception as error:  # a broken pickle can raise nearly anything
-            reason = " ".join(str(error).split()) or type(error).__name__
-            raise InputError(
-                f"{path}: refused: {reason}; expected a pickle of plain lists and strings; fetch "
-                f"it again, or use {JSON} instead"
-            ) from error
+    try:
+        content = _PlainUnpickler(io.BytesIO(read_bytes(path)), encoding="utf-8").load()
+    except InputError:
+        raise
+    except Exception as error:  # a broken pickle can raise nearly anything
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(
+            f"{path}: refused: {reason}; expected a pickle of plain lists and strings; fetch it "
+            f"again, or use {JSON} instead"
+        ) from error
+    refuse_half_pairs(path, content)
+    return content
 
 
 def _compare(
