@@ -23,7 +23,7 @@ from xpool.stages import (
     train,
     weights,
 )
-from xpool.tools import dashboard, doctor, setting, study_worker, summary, verify
+from xpool.tools import compress, dashboard, doctor, setting, study_worker, summary, verify
 
 app = typer.Typer(
     help="Does X-Pool really beat text-agnostic pooling? The stages, in the order of the "
@@ -55,6 +55,7 @@ TOOLS = {
     "verify": verify,
     "dashboard": dashboard,
     "study-worker": study_worker,
+    "compress": compress,
     "setting": setting,
     "doctor": doctor,
 }
