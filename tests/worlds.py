@@ -145,11 +145,12 @@ def write_records(setting: str, cells, **changes):
     """Write the records of made-up runs, equal but for ``changes`` (``__`` in a key for a dot)."""
     for method, benchmark, seed in cells:
         record = {
-            "encoder": "e" * 64,
+            "encoder": "e" * 64, "precision": "fp32", "global_batch": 32, "decoder": "PyAV 14",
             "data": {"embeddings": f"{benchmark:0<64}"},
             "params": {
                 "train": {"epochs": 3, "frames": 12}, "frames": {"sampling": "uniform"},
-                "selection": "val", "manifest": {"allowed_missing": 0.0},
+                "selection": "val",
+                "manifest": {"training_videos": "9k", "allowed_missing": 0.0},
                 "recipe": {"lr_pooling": 1e-3, "pooling": {"of": method}},
             },
             "files": {"checkpoint.safetensors": f"{method}{seed}"},
@@ -160,7 +161,7 @@ def write_records(setting: str, cells, **changes):
             for parent in parents:
                 section = section[parent]
             section[last] = value
-        scored = {"checkpoint": f"{method}{seed}"}
+        scored = {"checkpoint": f"{method}{seed}", "precision": "fp32"}
         for folder, content in (
             (paths.training(setting, method, benchmark, seed), record),
             (paths.similarity(setting, method, benchmark, seed), scored),

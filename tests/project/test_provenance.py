@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
+import accelerate
 import pytest
 import torch
 import worlds
@@ -207,6 +208,7 @@ def test_a_training_leaves_what_it_was_made_with():
     }
     assert found["data"] == {"embeddings": content([paths.embeddings("mini", "msvd")])}
     assert found["encoder"] == content([paths.encoder("mini")])
+    assert (found["global_batch"], found["decoder"]) == (params["train"]["batch_size"], "unknown")
     names = ("checkpoint.safetensors", "curve.csv", "run.json", "evaluations.csv", "hits.parquet")
     assert found["files"] == {name: digest(paths.training(*CELL) / name) for name in names}
     assert found["versions"]["torch"] == version("torch")
@@ -256,9 +258,9 @@ def test_a_resumed_run_records_the_whole_time(monkeypatch):
     assert [path.name for path in folder.iterdir()] == ["finished"]
 
 
-def test_a_finished_run_is_not_trained_again(monkeypatch):
-    """As DVC has it run when a seed is added: what the stage had made is gone."""
-    worlds.write_project()
+@pytest.fixture
+def fitted(monkeypatch):
+    """Seeds of the runs that were trained, in their order."""
     seeds, fit = [], runs.fit
 
     def notes(cell, *arguments):
@@ -266,18 +268,101 @@ def test_a_finished_run_is_not_trained_again(monkeypatch):
         return fit(cell, *arguments)
 
     monkeypatch.setattr(runs, "fit", notes)
-    trained()
-    before = {path.name: path.read_bytes() for path in paths.training(*CELL).glob("*.*")}
-    shutil.rmtree(paths.training(*CELL).parent)
+    return seeds
+
+
+def changed(**changes):
+    """Set dotted keys of params.yaml, with ``__`` for the dot, as before another process."""
+    accelerate.state.AcceleratorState._reset_state(reset_partial_state=True)
     params = yaml.safe_load(Path("params.yaml").read_text())
-    Path("params.yaml").write_text(yaml.safe_dump(params | {"seeds": [0, 3]}))
+    for key, value in changes.items():
+        *parents, last = key.split("__")
+        section = params
+        for parent in parents:
+            section = section[parent]
+        section[last] = value
+    Path("params.yaml").write_text(yaml.safe_dump(params))
+
+
+def published():
+    return {path.name: path.read_bytes() for path in paths.training(*CELL).glob("*.*")}
+
+
+def test_a_finished_run_is_not_trained_again(fitted):
+    """As DVC has it run when a seed is added: what the stage had made is gone."""
+    worlds.write_project()
     trained()
-    assert seeds == [0, 3]
-    assert {path.name: path.read_bytes() for path in paths.training(*CELL).glob("*.*")} == before
+    before = published()
+    shutil.rmtree(paths.training(*CELL).parent)
+    changed(seeds=[0, 3])
+    trained()
+    assert fitted == [0, 3]
+    assert published() == before
     assert paths.training(*CELL[:-1], 3).is_dir()
-    Path("params.yaml").write_text(yaml.safe_dump(params | {"selection": "last"}))
+    changed(selection="last")
     trained()
-    assert seeds == [0, 3, 0], "by other params"
+    assert fitted == [0, 3, 0, 3], "by other params"
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("train__workers", 1), ("train__compile", True), ("train__micro_batch", 4),
+        ("train__precision", "fp32"), ("frames__timeout_s", 5.0),
+        ("frames__allowed_unreadable", 0.5), ("manifest__msvd__allowed_missing", 0.5),
+    ],
+)  # fmt: skip
+def test_what_changes_no_result_trains_nothing(fitted, key, value):
+    """``auto`` is fp32 without a GPU. The record keeps what the run was made with."""
+    if key == "train__precision" and torch.cuda.is_available():
+        pytest.skip("auto is bf16 here")
+    worlds.write_project()
+    trained()
+    before = published()
+    changed(**{key: value})
+    trained()
+    assert fitted == [0]
+    assert published() == before
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("train__precision", "bf16"), ("train__batch_size", 8), ("frames__sampling", "rand")],
+)
+def test_what_changes_results_trains_again(fitted, key, value):
+    worlds.write_project()
+    trained()
+    changed(**{key: value})
+    trained()
+    assert fitted == [0, 0]
+
+
+def test_params_that_are_changed_back_find_the_run_that_they_had_made(fitted):
+    worlds.write_project()
+    trained()
+    before = published()
+    changed(train__epochs=2)
+    trained()
+    assert published() != before
+    changed(train__epochs=1)
+    trained()
+    assert fitted == [0, 0]
+    assert published() == before
+
+
+def test_the_same_data_checked_out_again_find_the_run(fitted):
+    """Other files with the same bytes, as `dvc checkout` writes them."""
+    worlds.write_project()
+    trained()
+    for folder in (paths.embeddings("mini", "msvd"), paths.encoder("mini")):
+        shutil.copytree(folder, "copy")
+        shutil.rmtree(folder)
+        Path("copy").rename(folder)
+    trained()
+    assert fitted == [0]
+    (paths.encoder("mini") / "weights.safetensors").write_bytes(b"of another encoder")
+    trained()
+    assert fitted == [0, 0]
 
 
 def test_an_evaluation_leaves_the_same_record_each_time():
@@ -300,8 +385,8 @@ def test_hours_are_those_of_all_devices(tmp_path, monkeypatch):
     hours = {}
     for device in ("cuda", "cpu"):
         found = of_training(
-            run={}, params={}, origin={}, folder=tmp_path, files=(), device=torch.device(device),
-            precision="fp32", started="", seconds=1800.0, processes=2,
+            run={}, folder=tmp_path, files=(), device=torch.device(device), started="",
+            seconds=1800.0, processes=2,
         )  # fmt: skip
         hours[device] = (found["gpu_hours"], found["cpu_hours"])
     assert hours == {"cuda": (1.0, 0.0), "cpu": (0.0, 1.0)}

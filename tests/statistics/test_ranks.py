@@ -149,7 +149,13 @@ def test_stage_files_that_do_not_fit_are_named(name, table, message):
         ({"params__frames__sampling": "rand"}, "params.frames.sampling is 'uniform'.*'rand'"),
         ({"params__frames": {}}, "params.frames is 'nothing' in the one and {} in the other"),
         ({"params__selection": "last"}, "params.selection is 'val' in the one and 'last'"),
-        ({"params__manifest__allowed_missing": 0.5}, "params.manifest.allowed_missing is 0.0.*0.5"),
+        (
+            {"params__manifest__training_videos": "7k"},
+            "params.manifest.training_videos is '9k'.*7k",
+        ),
+        ({"precision": "bf16"}, "precision is 'fp32' in the one and 'bf16' in the other"),
+        ({"global_batch": 30}, "global_batch is 32 in the one and 30 in the other"),
+        ({"decoder": "PyAV 15"}, "decoder is 'PyAV 14' in the one and 'PyAV 15' in the other"),
         ({"params__recipe__lr_pooling": 1.0}, "params.recipe.lr_pooling is 0.001.*1.0"),
     ],
 )
@@ -160,6 +166,14 @@ def test_stage_refuses_runs_that_no_table_may_mix(changes, message):
         ranks.main()
     assert not paths.metrics_table("mini").exists()
     assert not paths.ranks("mini").exists()
+
+
+@pytest.mark.usefixtures("project")
+def test_stage_refuses_runs_that_were_scored_in_another_precision():
+    file = paths.similarity("mini", "xpool", "msvd", 1) / "provenance.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"precision": "bf16"}))
+    with pytest.raises(InputError, match="scored.precision is 'fp32' in the one and 'bf16' in"):
+        ranks.main()
 
 
 @pytest.mark.usefixtures("project")
@@ -177,12 +191,15 @@ def test_stage_mixes_runs_where_it_is_asked_to_and_names_them():
 
 @pytest.mark.usefixtures("project")
 def test_stage_takes_what_may_differ():
-    """Data between benchmarks, recipes between methods, commits and devices between runs."""
+    """Data between benchmarks, recipes between methods, commits, devices and speed between runs."""
     of_msvd = [cell for cell in CELLS if cell[1] == "msvd"]
     worlds.write_records("mini", of_msvd, data={"frames": "x"}, params__manifest={})
     worlds.write_records(
-        "mini", [("xpool", "msrvtt", 0)], commit="b", device="cuda (H100)", seconds=3.5
-    )
+        "mini", [("xpool", "msrvtt", 0)], commit="b", device="cuda (H100)", processes=3,
+        params__train__workers=8, params__train__precision="fp32", params__train__compile=True,
+        params__train__micro_batch=4, params__frames__timeout_s=9.0,
+        params__frames__allowed_unreadable=0.5, params__manifest__allowed_missing=0.5,
+    )  # fmt: skip
     ranks.main()
 
 

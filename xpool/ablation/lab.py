@@ -23,6 +23,7 @@ from xpool.project import paths
 from xpool.project.digests import content
 from xpool.project.fingerprints import code_digests
 from xpool.project.params import PARAMS_FILE, read, setting, validate
+from xpool.project.records import deciding
 from xpool.similarity import similarity
 from xpool.training.cell import Cell, Purpose, new_model
 from xpool.training.checkpoints import load_weights
@@ -244,9 +245,13 @@ def decided_by(benchmark: str, methods: Sequence[str], epochs: int) -> tuple[Any
         data.append(paths.encoder(setting()))
         # loaded by its name, so that no import leads to it
         code = code_digests(f"xpool.encoders.{read('encoder.library', str)}")
+    params = deciding(
+        {"train": train.model_dump(), "frames": read("frames", FramesParams).model_dump()}
+    )
     return (
-        train.model_dump(exclude={"epochs", "workers"}) | {"epochs": epochs},
-        read("frames", FramesParams).model_dump(),
+        # as it is asked for: workers on other machines have to find the same trials
+        params["train"] | {"epochs": epochs, "precision": train.precision},
+        params["frames"],
         [recipe_for(method, benchmark).model_dump() for method in methods],
         code,
         content(data),

@@ -98,6 +98,14 @@ def header(path: Path) -> Header:
         raise DecodeError(f"it does not open as a video: {error.strerror}") from error
 
 
+def decoder() -> str:
+    """Return the name and version of this decoder, on which pixels depend."""
+    import av
+
+    codec = ".".join(map(str, av.library_versions["libavcodec"]))
+    return f"PyAV {av.__version__}, libavcodec {codec}"
+
+
 def check_file(path: Path) -> None:
     """Check that a file is there and not empty.
 

@@ -1,6 +1,7 @@
 """The frame cache of a benchmark, read through memory maps; ``xpool.data.packing`` writes it."""
 
 import io
+import json
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -144,6 +145,12 @@ class FrameCache:
             self._bytes = np.diff(self._frame_ends[self._starts])
         self._shards: dict[int, NDArray[np.uint8]] = {}
         self._check_sizes()
+
+    @property
+    def decoder(self) -> str:
+        """Name and version of what decoded the frames."""
+        summary = json.loads((self._folder / "summary.json").read_text(encoding="utf-8"))
+        return str(summary.get("decoder", "unknown"))  # a cache of an earlier version
 
     def _check_sizes(self) -> None:
         ends = self._offset + self._bytes

@@ -30,7 +30,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from xpool.data.decode import Decoded, DecodeError, decode, prepare_worker
+from xpool.data.decode import Decoded, DecodeError, decode, decoder, prepare_worker
 from xpool.data.frame_cache import INDEX, JPEG_INDEX, FramesParams, shard_name, to_jpeg
 from xpool.data.manifest import Video
 from xpool.data.sampling import cached_indices
@@ -268,7 +268,7 @@ def pack(
                 packer.reject(video, str(result))
             else:
                 packer.add(video, result)
-    packer.finish({"params": params.about_pixels()})
+    packer.finish({"params": params.about_pixels(), "decoder": decoder()})
     _check_share(packer, params.allowed_unreadable)
     return packer.cache
 

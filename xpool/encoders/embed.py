@@ -40,6 +40,7 @@ def embed(
     videos: Iterable[Frames],
     batch_size: int,
     antialias: bool,
+    decoder: str,
     destination: Path,
 ) -> None:
     """Write a cache for ``xpool.encoders.embedding_cache`` to read.
@@ -50,6 +51,7 @@ def embed(
         videos: the frames of each video, in the order of the cache.
         batch_size: number of images or captions in one pass of a tower.
         antialias: see ``frames.antialias``.
+        decoder: name and version of what decoded the frames.
         destination: folder, replaced when the cache is complete.
     """
     folder = WORK / "embeddings" / destination.name
@@ -67,6 +69,7 @@ def embed(
             "videos": n_video,
             "dim": encoder.dim,
             "logit_scale": float(encoder.logit_scale.detach()),
+            "decoder": decoder,
         },
     )
     publish(folder, destination)

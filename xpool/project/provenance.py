@@ -6,6 +6,7 @@ its attributes. ``docs/provenance.md`` says what each key means.
 """
 
 import hashlib
+import json
 import os
 import platform
 import subprocess
@@ -45,26 +46,22 @@ def provenance(device: torch.device) -> dict[str, str]:
 def of_training(
     *,
     run: dict[str, Any],
-    params: dict[str, Any],
-    origin: dict[str, Any],
     folder: Path,
     files: Iterable[str],
     device: torch.device,
-    precision: str,
     started: str,
     seconds: float,
     processes: int,
 ) -> dict[str, Any]:
-    """Return the record of a finished training.
+    """Return what the record of a finished training says of its end.
+
+    What it began with is known before: params, code, data, precision.
 
     Args:
         run: its coordinates: setting, method, benchmark, seed.
-        params: the params that rule it.
-        origin: what :func:`code` and :func:`inputs_of` returned before it began.
         folder: the finished run.
         files: names of its files.
         device: where it computed.
-        precision: ``fp32`` or ``bf16``, in its forward passes.
         started: when it first began, ISO 8601.
         seconds: time of training and evaluations over all starts; steps that a kill lost and that
             were repeated count once.
@@ -74,11 +71,8 @@ def of_training(
     on_cpu = device.type == "cpu"
     return {
         "run": run,
-        "params": params,
-        **origin,
         "files": {name: sha256(folder / name) for name in files},
         **environment(device),
-        "precision": precision,
         "processes": processes,
         "started": started,
         "seconds": round(seconds, 3),
@@ -112,15 +106,18 @@ def data_of(setting: str, benchmark: str, reads: str) -> dict[str, Path]:
 
 
 def inputs_of(setting: str, benchmark: str, reads: str) -> dict[str, Any]:
-    """Return digests of what a run reads: its data by kind, and the encoder's weights.
+    """Return digests of what a run reads, by kind, and of the encoder; and the frames' decoder.
 
     Raises:
         InputError: a file or folder is missing.
     """
     data = data_of(setting, benchmark, reads)
+    summary = data[reads] / "summary.json"
+    about = json.loads(summary.read_text(encoding="utf-8")) if summary.is_file() else {}
     return {
         "data": {name: content([path]) for name, path in data.items()},
         "encoder": content([paths.encoder(setting)]),
+        "decoder": about.get("decoder", "unknown"),
     }
 
 

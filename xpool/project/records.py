@@ -8,6 +8,20 @@ from typing import Any
 from xpool.project.errors import InputError
 
 RECORD = "provenance.json"
+INERT = frozenset(
+    {
+        "train.workers",
+        "train.compile",
+        "train.micro_batch",
+        "train.precision",
+        "frames.timeout_s",
+        "frames.allowed_unreadable",
+        "manifest.allowed_missing",
+    }
+)
+"""Params of a run that ask how its result is computed and not for another one, by their keys under
+``params``. ``compile`` and ``micro_batch`` change it by rounding. ``precision`` is only asked for;
+what a run had is recorded beside the params. What the last three let pass shows in the data."""
 
 
 def read_record(folder: Path) -> dict[str, Any]:
@@ -26,6 +40,21 @@ def read_record(folder: Path) -> dict[str, Any]:
     if not isinstance(record, dict):
         raise InputError(f"{path}: expected an object; run `dvc repro` to make it again")
     return record
+
+
+def deciding(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a run's ``params`` without the :data:`INERT` ones.
+
+    Example:
+        >>> deciding({"train": {"epochs": 3, "workers": 8}, "selection": "val"})
+        {'train': {'epochs': 3}, 'selection': 'val'}
+    """
+    return {
+        name: {key: value for key, value in section.items() if f"{name}.{key}" not in INERT}
+        if isinstance(section, Mapping)
+        else section
+        for name, section in params.items()
+    }
 
 
 def flat(value: Any, key: str = "") -> dict[str, Any]:

@@ -51,10 +51,16 @@ def work_path(stage: str, cell: str, digest: str) -> Path:
 
 
 @contextmanager
-def work_folder(stage: str, cell: str, digest: str) -> Iterator[Path]:
+def work_folder(stage: str, cell: str, digest: str, finished: str = "") -> Iterator[Path]:
     """Make a cell's :func:`work_path`, and lock the cell while the block runs.
 
-    Removes work of the same cell under another fingerprint, since nothing can resume it.
+    Removes work of the same cell under another fingerprint, which cannot be resumed.
+
+    Args:
+        stage: name of the stage.
+        cell: what is worked on.
+        digest: fingerprint of all that the work depends on.
+        finished: entry of a folder whose work is finished; such folders are kept.
 
     Raises:
         InputError: another process works on the same cell.
@@ -75,7 +81,11 @@ def work_folder(stage: str, cell: str, digest: str) -> Iterator[Path]:
         lock.write(str(os.getpid()))
         lock.flush()
         for stale in folder.parent.glob(f"{cell}@*"):
-            if stale != folder and stale.is_dir():
+            if (
+                stale != folder
+                and stale.is_dir()
+                and not (finished and (stale / finished).exists())
+            ):
                 shutil.rmtree(stale)
         folder.mkdir(exist_ok=True)
         yield folder

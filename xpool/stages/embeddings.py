@@ -42,4 +42,4 @@ def main(
     texts = texts[texts["video_id"].isin(set(cache.video_ids))].reset_index(drop=True)
     video_ids = progress(cache.video_ids, f"{benchmark} videos")
     videos = ((video_id, *cache.stored(video_id)) for video_id in video_ids)
-    embed(encoder, texts, videos, batch_size, antialias, destination)
+    embed(encoder, texts, videos, batch_size, antialias, cache.decoder, destination)

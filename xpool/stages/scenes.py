@@ -29,4 +29,4 @@ def main() -> None:
         videos = draw(params, shown, count, frames)
         videos = progress(videos, f"{scenes} scenes", total=len(shown))
         destination = paths.scenes(setting(), scenes)
-        embed(encoder, texts, videos, batch_size, frames.antialias, destination)
+        embed(encoder, texts, videos, batch_size, frames.antialias, "none, drawn", destination)

@@ -1,8 +1,11 @@
 """Check that the runs of a table differ only in what the table compares.
 
 The methods of a comparison share data, encoder, budget, frames and selection; the seeds of a method
-share its recipe too. Commit, device and versions may differ; each run's record has them.
-``mixing: allow`` in params.yaml admits other runs, and the captions of their tables then say so.
+share its recipe too. What happened is compared, not what was asked for: the precision of training
+and scoring, the pairs in a batch of all processes, and the decoder of the frames. Commit, device,
+versions and what changes no result (:data:`xpool.project.records.INERT`) may differ; each run's
+record has them. ``mixing: allow`` in params.yaml admits other runs, and the captions of their
+tables then say so.
 """
 
 from collections.abc import Iterable, Mapping
@@ -11,11 +14,19 @@ from typing import Any
 
 from xpool.project import paths
 from xpool.project.errors import InputError
-from xpool.project.records import differences, read_record
+from xpool.project.records import deciding, differences, read_record
 from xpool.statistics.ranks import Coordinates
 
-EVERYWHERE = ("encoder", "params.train", "params.frames", "params.selection")
-ON_A_BENCHMARK = ("data", "params.manifest")
+EVERYWHERE = (
+    "encoder",
+    "precision",
+    "scored.precision",
+    "global_batch",
+    "params.train",
+    "params.frames",
+    "params.selection",
+)
+ON_A_BENCHMARK = ("data", "decoder", "params.manifest")
 OF_A_METHOD = ("params.recipe",)
 
 
@@ -34,8 +45,7 @@ def mixed(setting: str, cells: Iterable[Coordinates]) -> dict[Coordinates, str]:
     for cell in cells:
         benchmark, method, seed = cell
         folder = paths.training(setting, method, benchmark, seed)
-        record = read_record(folder)
-        _check_scored(folder, record, paths.similarity(setting, method, benchmark, seed))
+        record = _compared(folder, paths.similarity(setting, method, benchmark, seed))
         for keys, group in (
             (EVERYWHERE, ()),
             (ON_A_BENCHMARK, (benchmark,)),
@@ -73,11 +83,20 @@ def _at(record: dict[str, Any], key: str) -> dict[str, Any]:
     return {key: value}
 
 
-def _check_scored(run: Path, record: dict[str, Any], scored: Path) -> None:
-    weights = record.get("files", {}).get("checkpoint.safetensors")
-    found = read_record(scored).get("checkpoint")
+def _compared(run: Path, scored: Path) -> dict[str, Any]:
+    """Return the record of a run, with that of its scoring, without what may differ.
+
+    Raises:
+        InputError: a record is missing, or other weights were scored than those of the run.
+    """
+    record, scoring = read_record(run), read_record(scored)
+    weights, found = (
+        record.get("files", {}).get("checkpoint.safetensors"),
+        scoring.get("checkpoint"),
+    )
     if found != weights:
         raise InputError(
             f"{scored} and {run} do not belong together: the scored weights have the sha256 "
             f"{found}, those of the run {weights}; run `dvc repro`, which scores the run again"
         )
+    return record | {"params": deciding(record.get("params", {})), "scored": scoring}

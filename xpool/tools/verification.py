@@ -14,7 +14,7 @@ from xpool.project.digests import content, sha256
 from xpool.project.errors import InputError
 from xpool.project.params import PARAMS_FILE, read, setting
 from xpool.project.provenance import SCORED, code, data_of
-from xpool.project.records import RECORD, differences, read_record
+from xpool.project.records import RECORD, deciding, differences, read_record
 from xpool.statistics.ranks import cells_of
 from xpool.tools.checks import Check, Run, Verdict, compared
 from xpool.tools.rescoring import check_results
@@ -78,7 +78,7 @@ def _params(run: Run, recorded: dict[str, Any]) -> Iterator[Check]:
     """Compare the params of the run with params.yaml as it is now, with a check per difference."""
     cell = read_cell(import_path(run.method), run.benchmark, run.seed)
     now = ruling(cell, read("frames", FramesParams))
-    differ = list(differences(recorded, now))
+    differ = list(differences(deciding(recorded), deciding(now)))
     for key, made, asked in differ:
         yield Check(
             what=f"params {key}",

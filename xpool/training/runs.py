@@ -1,7 +1,8 @@
 """All runs of a method on a benchmark: each is trained, recorded and published.
 
 A finished run stays in the work folder, since DVC deletes a stage's outputs before it runs the
-stage: when a seed is added, the other seeds are not trained again.
+stage: when a seed is added, the other seeds are not trained again, and params that are changed and
+changed back find the runs that they had made. ``make clean`` removes them.
 """
 
 import json
@@ -20,8 +21,8 @@ from xpool.data.frame_cache import FramesParams
 from xpool.project import paths
 from xpool.project.fingerprints import fingerprint
 from xpool.project.params import read, setting
-from xpool.project.provenance import checkout, code, data_of, inputs_of, of_training
-from xpool.project.records import RECORD
+from xpool.project.provenance import checkout, code, inputs_of, of_training
+from xpool.project.records import RECORD, deciding
 from xpool.project.workspace import (
     keep_only,
     publish,
@@ -40,8 +41,8 @@ log = logging.getLogger(__name__)
 
 
 def ruling(cell: Cell, frames: FramesParams) -> dict[str, Any]:
-    """Return the params that determine a run, as JSON holds them."""
-    return {
+    """Return the params of a run, as JSON holds them; ``deciding`` of them make it what it is."""
+    return {  # what of it is hashed and compared: xpool.project.records.deciding
         "train": json.loads(cell.train.model_dump_json()),
         "frames": json.loads(frames.model_dump_json()),
         "recipe": json.loads(cell.recipe.model_dump_json()),
@@ -68,14 +69,16 @@ def train(cells: Sequence[Cell]) -> None:
         log.warning(
             "the records cannot name the code: %s; %s", checkout().commit, checkout().remedy
         )
-    origin = code() | inputs_of(setting(), first.benchmark, first.train.reads)
-    sources = data_of(setting(), first.benchmark, first.train.reads)
-    inputs = [*sources.values(), paths.encoder(setting())]
+    inputs = inputs_of(setting(), first.benchmark, first.train.reads)
+    precision = "bf16" if accelerator.mixed_precision == "bf16" else "fp32"
+    record = code() | inputs | {"global_batch": first.train.batch_size, "precision": precision}
     modules = [__name__, first.method, f"xpool.encoders.{read('encoder.library', str)}"]
     for cell in cells:
         params = ruling(cell, frames)
-        digest = fingerprint([setting(), cell.method, cell.seed, params], inputs, modules)
-        _train_one(cell, data, digest, {"params": params, "origin": origin}, accelerator)
+        # by content, not by time: the same data checked out again find the run
+        values = [setting(), cell.method, cell.seed, deciding(params), precision, inputs]
+        digest = fingerprint(values, code=modules)
+        _train_one(cell, data, digest, record | {"params": params}, accelerator)
         accelerator.free_memory()
 
 
@@ -91,7 +94,7 @@ def _train_one(
     label = f"{setting()}-{name}-{cell.benchmark}-{cell.seed}"
     folder = work_path("train", label, digest)
     main_process = accelerator.is_main_process
-    with work_folder("train", label, digest) if main_process else nullcontext():
+    with work_folder("train", label, digest, FINISHED) if main_process else nullcontext():
         accelerator.wait_for_everyone()
         finished = folder / FINISHED
         if (finished / RECORD).is_file():  # the last file to be written
@@ -101,16 +104,14 @@ def _train_one(
             fit(cell, data, folder, accelerator)
             if main_process:
                 state = RunState(folder).record()  # None if nothing was to be trained
-                made = of_training(
+                made = record | of_training(
                     run=coordinates(cell),
                     folder=finished,
                     files=TRAINED,
                     device=accelerator.device,
-                    precision="bf16" if accelerator.mixed_precision == "bf16" else "fp32",
                     started=started,
                     seconds=state["seconds"] if state else 0.0,
                     processes=accelerator.num_processes,
-                    **record,
                 )
                 write_json(finished / RECORD, made)
         if main_process:

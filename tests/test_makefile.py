@@ -1,0 +1,63 @@
+"""Targets of the Makefile that remove or refuse: in a folder of their own."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+TOP = Path(__file__).resolve().parents[1]
+MADE = (
+    "results/{}/metrics.csv",
+    "reports/{}/index.html",
+    "data/{}/frames/msvd/index.parquet",
+    "data/{}/raw/msvd/a.avi",
+    ".work/train/{}-xpool-msvd-0@1/finished/curve.csv",
+    ".work/frames/{}-msvd@1/journal.jsonl",
+)
+OTHERS = (".work/generate/msvd@1/raw/a.avi", ".optuna/studies.db", "params.yaml")
+
+pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+
+
+@pytest.fixture(autouse=True)
+def files(tmp_path, monkeypatch):
+    """Two settings, each with all that the pipeline makes."""
+    monkeypatch.chdir(tmp_path)
+    for name in [*(path.format(s) for path in MADE for s in ("mini", "paper")), *OTHERS]:
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).touch()
+
+
+def make(*words):
+    return subprocess.run(
+        ["make", "-f", TOP / "Makefile", *words], capture_output=True, text=True, check=False
+    )
+
+
+def left():
+    return {path.as_posix() for path in Path().rglob("*") if path.is_file()}
+
+
+def test_clean_removes_the_mini_setting_and_nothing_of_the_papers():
+    before = left()
+    assert make("clean").returncode == 0
+    gone = {path.format("mini") for path in MADE} | {OTHERS[0]}
+    assert before - left() == gone
+
+
+def test_clean_of_the_paper_setting_is_asked_for_and_keeps_the_real_files():
+    before = left()
+    assert make("clean", "NAME=paper").returncode == 0
+    assert before - left() == {path.format("paper") for path in MADE} - {
+        "data/paper/raw/msvd/a.avi"
+    }
+
+
+@pytest.mark.parametrize("name", ["", "big", "../x"])
+def test_clean_of_no_setting_removes_nothing(name):
+    before = left()
+    done = make("clean", f"NAME={name}")
+    assert done.returncode != 0
+    assert "error: which setting? make clean NAME=mini or NAME=paper" in done.stdout
+    assert left() == before
