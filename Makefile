@@ -37,6 +37,7 @@ $(VENV)/.ready: requirements.lock pyproject.toml $(filter .tools/bin/uv,$(UV))
 	touch $@
 
 setup: $(VENV)/.ready ## Create the environment in .venv from requirements.lock
+	@test ! -e .git || git config --replace-all include.path ../.ci/notebook.gitconfig notebook.gitconfig || echo "notebooks saved with outputs will show in git"
 
 repro: setup ## Run the pipeline (mini benchmarks by default) and print where the tables are
 	@test -e .git || { echo "error: no .git here, which DVC needs (an unpacked archive?): git init && git add --all && git commit -m start"; exit 2; }

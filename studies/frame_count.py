@@ -6,7 +6,6 @@ flatter. All counts are read from one cache, so nothing is decoded or embedded a
 """
 
 import itertools
-import math
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated
@@ -14,12 +13,12 @@ from typing import Annotated
 from pydantic import Field
 
 from xpool.ablation.cost import gallery_cost_ms
-from xpool.ablation.experiment import Block, Experiment, Study, choice, grid, scale
+from xpool.ablation.experiment import Block, Experiment, Study, benchmarks_of, choice, grid, scale
 from xpool.ablation.lab import Lab, Outcome, Point, decided_by
 from xpool.data.frame_cache import FramesParams
 from xpool.data.sampling import Rule
 from xpool.project.params import Section, read
-from xpool.training.recipes import import_path, recipe_for
+from xpool.training.recipes import import_path, most_frames, recipe_for
 
 Counts = Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=1)]
 
@@ -131,9 +130,9 @@ class FrameCount(Study):
                         f"{key}: {count} frames asked of a cache for {frames.counts} "
                         f"(frames.counts); change one, or add {count} to the other"
                     )
-        for method, benchmark in itertools.product(block.methods, block.benchmarks):
+        for method, benchmark in itertools.product(block.methods, benchmarks_of(block, path)):
             recipe = recipe_for(import_path(method), benchmark, path)
-            if recipe.pooling.get("positions", math.inf) < max(block.frames):
+            if most_frames(import_path(method), recipe) < max(block.frames):
                 yield (
                     f"frames: {max(block.frames)} frames are more than {method} has positions for "
                     f"(recipes.{method}.{benchmark}.pooling.positions)"

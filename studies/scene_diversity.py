@@ -24,7 +24,7 @@ from xpool.data.shots import quantile_bins, read_shots
 from xpool.mini.scenes import WorldParams
 from xpool.project import paths
 from xpool.project.digests import content
-from xpool.project.params import read, setting
+from xpool.project.params import PARAMS_FILE, read, setting
 from xpool.project.seeds import seed_for
 from xpool.similarity import similarity
 from xpool.training.cell import read_cell
@@ -60,6 +60,7 @@ class SceneDiversity(Study):
         "changes. If the claim holds, mean pooling falls faster than X-Pool from left to right."
     )
     block = SceneDiversityBlock
+    judges_trained = True
 
     def experiments(self, block: SceneDiversityBlock, benchmark: str) -> Iterator[Experiment]:
         """Yield the parts that the block asks for."""
@@ -76,6 +77,15 @@ class SceneDiversity(Study):
             yield _distractors(block, benchmark, models)
         if block.bins > 1 and models:
             yield _shots(block, benchmark, models)
+
+    def methods(self, block: SceneDiversityBlock, benchmark: str, path: Path) -> Iterable[str]:
+        """Return those that the comparison trains, and all for the generated videos."""
+        drawn = block.scenes and benchmark == benchmarks_of(block, path)[0]
+        return block.methods if drawn else _methods(block, path)
+
+    def needs_validation(self, block: SceneDiversityBlock) -> bool:
+        """Return whether a part judges on the benchmark's own videos."""
+        return bool(block.distractors) or block.bins > 1
 
     def check(self, block: SceneDiversityBlock, path: Path) -> Iterable[str]:
         """Yield numbers of scenes and of distractors that do not fit into a video."""
@@ -94,9 +104,9 @@ class SceneDiversity(Study):
                 )
 
 
-def _methods(block: SceneDiversityBlock) -> list[str]:
+def _methods(block: SceneDiversityBlock, path: Path = PARAMS_FILE) -> list[str]:
     """Return the methods that the main comparison trains; only these can be judged."""
-    trained = ("xpool", *read("baselines", list[str]))
+    trained = ("xpool", *read("baselines", list[str], path))
     return [method for method in block.methods if method in trained]
 
 

@@ -12,7 +12,7 @@ import yaml
 from optuna.distributions import BaseDistribution
 from pydantic import Field, model_validator
 
-from xpool.ablation.experiment import Block, Experiment, Study, choice, scale
+from xpool.ablation.experiment import Block, Experiment, Study, benchmarks_of, choice, scale
 from xpool.ablation.lab import Lab, Outcome, Point, Scalar, changed_cell, decided_by
 from xpool.project.errors import InputError
 from xpool.project.params import Section
@@ -107,10 +107,14 @@ class Search(Study):
             startup_trials=block.startup_trials,
         )
 
+    def methods(self, block: SearchBlock, benchmark: str, path: Path) -> Iterable[str]:
+        """Return the methods that have a space."""
+        return block.spaces
+
     def check(self, block: SearchBlock, path: Path) -> Iterable[str]:
         """Yield params that a method's recipe lacks, and values that it does not take."""
         for method, params in block.spaces.items():
-            for benchmark in block.benchmarks:
+            for benchmark in benchmarks_of(block, path):
                 recipe = recipe_for(import_path(method), benchmark, path)
                 known = {"lr_encoder", "lr_pooling", *(f"pooling.{key}" for key in recipe.pooling)}
                 for key, space in params.items():

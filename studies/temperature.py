@@ -6,7 +6,8 @@ towards infinity the mean of all. *Contrastive temperature*: that of the loss (C
 its inverse), learnt or fixed. A full grid, so that each alone is a row or a column of it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field
@@ -57,6 +58,10 @@ class Temperature(Study):
         "limits, trained. The paper uses 1."
     )
     block = TemperatureBlock
+
+    def methods(self, block: TemperatureBlock, benchmark: str, path: Path) -> Iterable[str]:
+        """Return the methods with an attention temperature, and the two limits."""
+        return [*AttentionTemperatures.model_fields, *LIMITS]
 
     def experiments(self, block: TemperatureBlock, benchmark: str) -> Iterator[Experiment]:
         """Yield a grid for each method with an attention temperature, and for the two limits."""

@@ -7,6 +7,7 @@ standard error of the validation queries: a table of one run cannot show anythin
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, cast, get_args
 
@@ -25,7 +26,7 @@ from xpool.encoders.embed import EmbeddingsParams
 from xpool.metrics import ranks
 from xpool.project import paths
 from xpool.project.digests import content
-from xpool.project.params import Section, read, setting
+from xpool.project.params import Section, Seed, read, setting
 from xpool.statistics.bootstrap import per_query
 from xpool.training.recipes import TrainParams, import_path
 
@@ -42,13 +43,13 @@ KEYS = {
 class Levels(Section):
     """The values of each source; [] leaves it out."""
 
-    seed: list[int]
+    seed: list[Seed]
     """Seeds of the whole run, which rule the next three together."""
-    init: list[int]
+    init: list[Seed]
     """Seeds of the initial weights."""
-    order: list[int]
+    order: list[Seed]
     """Seeds of the data's order."""
-    dropout: list[int]
+    dropout: list[Seed]
     """Seeds of dropout and, where frames are read, of augmentation."""
     frame_sampling: list[Rule]
     decoder: list[Decoder]
@@ -141,6 +142,8 @@ class Variance(Study):
                     f"levels.frame_sampling: {rule} asked of a cache for {', '.join(rules)} "
                     f"(frames.rules); change one, or add {rule} to the other"
                 )
+        if "decord" in block.levels.decoder and find_spec("decord") is None:
+            yield "levels.decoder: the package decord is not installed; install it, or leave it out"
         if block.levels.decoder and read("train", TrainParams, path).reads == "frames":
             yield (
                 "levels.decoder: videos are decoded anew for frozen-encoder runs alone; set it to "

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from studies import variance
 from xpool.project import fingerprints, paths
 from xpool.project.errors import InputError
 from xpool.project.params import read
@@ -306,6 +307,68 @@ WRONG = {
         "made.yaml: ablations.search.spaces.xpool.lr_pooling: Value error, give low and high",
     ),
     "no storage": ({"optuna.storage": ...}, "made.yaml: optuna.storage is missing"),
+    "a storage that is no URL": (
+        {"optuna.storage": "studies.db"},
+        "params.yaml: optuna.storage: not a URL; write sqlite:///.optuna/studies.db, ",
+    ),
+    "a storage of an unknown kind": (
+        {"optuna.storage": "redis://host"},
+        "params.yaml: optuna.storage: no storage of kind 'redis'; known: sqlite, postgresql, ",
+    ),
+    "a storage whose driver is not installed": (
+        {"optuna.storage": "postgresql+psycopg2://user@host/studies"},
+        "params.yaml: optuna.storage: postgresql+psycopg2://user@host/studies needs a package that",
+    ),
+    "a negative seed": (
+        {"seeds": [0, -1]},
+        "made.yaml: seeds.1: Input should be greater than or equal to 0; got -1",
+    ),
+    "a negative seed of the videos": ({"generate.seed": -1}, "made.yaml: generate.seed: Input sh"),
+    "a negative seed of the frames": ({"frames.seed": -1}, "made.yaml: frames.seed: Input should"),
+    "a negative seed of the stills": (
+        {"encoder.pretraining.seed": -1}, "made.yaml: encoder.pretraining.seed: Input should be g",
+    ),
+    "a negative seed of a study": (
+        {"ablations.search.seeds": [-1]}, "made.yaml: ablations.search.seeds.0: Input should be g",
+    ),
+    "a negative seed of a world": (
+        {"ablations.scene_diversity.world.seed": -1},
+        "made.yaml: ablations.scene_diversity.world.seed: Input should be greater than or equal",
+    ),
+    "a negative level": (
+        {"ablations.variance.levels.order": [0, -1]},
+        "made.yaml: ablations.variance.levels.order.1: Input should be greater than or equal to 0",
+    ),
+    "the official protocol with studies": (
+        {"selection": "test_window", "manifest.msrvtt.val_videos": 0},
+        "made.yaml: ablations.temperature.benchmarks: the study is judged on the validation split, "
+        "but manifest.msrvtt.val_videos is 0 (MSR-VTT has no official one); raise it, or take "
+        "msrvtt off this list or temperature off studies",
+    ),
+    "studies on a generated benchmark without validation": (
+        {"selection": "last", "generate.msvd.videos.val": 0},
+        "made.yaml: ablations.temperature.benchmarks: the study is judged on the validation split, "
+        "but generate.msvd.videos.val is 0; raise it, or take msvd off",
+    ),
+    "a study of a method without recipes": (
+        {"recipes.top_k": ...},
+        "made.yaml: recipes.top_k is missing; known there: xpool, mean_pool, self_attention, "
+        "attention; ablations.temperature needs it",
+    ),
+    "a study of a method without a recipe on its benchmark": (
+        {"recipes.attention.lsmdc": ...},
+        "made.yaml: recipes.attention.lsmdc is missing; known there: msrvtt, msvd; "
+        "ablations.temperature needs it",
+    ),
+    "a study of the trained models that does not wait for them": (
+        {"studies": {"own_models": ["scene_diversity"], "trained_models": []}},
+        "made.yaml: studies.own_models: scene_diversity judges the models of the comparison; list",
+    ),
+    "more frames of a run than positions": (
+        {"recipes.self_attention.msvd.pooling.positions": 8},
+        "made.yaml: train.frames: 12 frames are more than self_attention has positions for (8: "
+        "recipes.self_attention.msvd.pooling.positions)",
+    ),
 }  # fmt: skip
 
 
@@ -346,9 +409,48 @@ MSVD = {
 }  # fmt: skip
 
 
+NO_STUDIES = {"own_models": [], "trained_models": []}
+
+
 @pytest.mark.parametrize("selection", ["last", "test_window"])
-def test_no_validation_split_is_right_where_none_is_used(written, selection):
-    check(written("mini", {"manifest.msrvtt.val_videos": 0, "selection": selection}))
+@pytest.mark.parametrize(
+    "studies",
+    [
+        {"studies": NO_STUDIES},
+        {"benchmarks": ["msrvtt", "lsmdc"],
+         "studies": {**NO_STUDIES, "own_models": ["frame_count"]},
+         "ablations.frame_count.benchmarks": ["msvd", "lsmdc"]},
+        {"studies": {**NO_STUDIES, "trained_models": ["scene_diversity"]},
+         "ablations.scene_diversity.distractors": [], "ablations.scene_diversity.bins": 1},
+    ],
+    ids=["no study", "on other benchmarks", "on generated videos alone"],
+)  # fmt: skip
+def test_no_validation_split_is_right_where_none_is_used(written, selection, studies):
+    check(written("mini", {"manifest.msrvtt.val_videos": 0, "selection": selection, **studies}))
+
+
+def test_recipes_of_methods_that_nothing_uses_may_be_missing(written):
+    """A study that runs on none of the benchmarks needs none either."""
+    changes = {"benchmarks": ["msvd"], "recipes.top_k.lsmdc": ..., "recipes.attention.msrvtt": ...}
+    check(written("mini", changes))
+    check(written("mini", {"studies": NO_STUDIES, "recipes.top_k": ..., "recipes.attention": ...}))
+
+
+def test_a_decoder_that_is_not_installed_is_said(written, monkeypatch):
+    monkeypatch.setattr(variance, "find_spec", lambda name: None)
+    assert error_of(written("mini")).startswith(
+        "made.yaml: ablations.variance.levels.decoder: the package decord is not installed"
+    )
+
+
+def test_what_is_used_is_returned(written):
+    """The methods of the listed studies among it: temperature trains two that no list names."""
+    used = check(written("mini", {"studies": {**NO_STUDIES, "own_models": ["temperature"]}}))
+    assert used == {
+        "xpool.encoders.openclip", "studies.temperature", "xpool.xpool",
+        *(f"xpool.data.benchmarks.{name}" for name in ("msrvtt", "msvd", "lsmdc")),
+        *(f"baselines.{name}" for name in ("mean_pool", "self_attention", "attention", "top_k")),
+    }  # fmt: skip
 
 
 def test_fewer_benchmarks_and_baselines_are_right(written):
@@ -430,8 +532,9 @@ def test_the_order_of_keys_changes_no_file(files, settings):
 
 def test_no_file_of_a_removed_section_stays(files):
     before = files()
-    after = files({"recipes.top_k": ...})
+    after = files({"recipes.top_k": ..., "studies": NO_STUDIES})
     gone = set(before) - set(after)
+    assert set(after) <= set(before)
     assert {"recipes.top_k", "recipes.top_k.msvd.pooling"} <= gone
     assert all(key.startswith("recipes.top_k") for key in gone)
 

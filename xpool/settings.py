@@ -4,13 +4,16 @@ Each stage checks the section that it reads again; here are the rules that span 
 that a mistake in the last stage's section stops the pipeline in its first second.
 """
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_type_hints
 
 from pydantic import Field
 
-from xpool.ablation.experiment import load_study
-from xpool.ablation.storage import OptunaParams
+from xpool.ablation.experiment import Study, load_study
+from xpool.ablation.storage import OptunaParams, check_driver
 from xpool.data.benchmark import Benchmark
 from xpool.data.benchmark import load as load_benchmark
 from xpool.data.frame_cache import FramesParams
@@ -19,10 +22,13 @@ from xpool.encoders.embed import EmbeddingsParams
 from xpool.mini.generate import GenerateParams
 from xpool.project import paths, plugins
 from xpool.project.errors import InputError
-from xpool.project.params import PARAMS_FILE, Section, load, read, validate
+from xpool.project.params import PARAMS_FILE, Section, Seed, load, read, validate
+from xpool.project.plugins import BrokenMemberError
 from xpool.training.pretrain import PretrainParams
-from xpool.training.recipes import Recipe, TrainParams, import_path, recipe_for
+from xpool.training.recipes import Recipe, TrainParams, import_path, most_frames, recipe_for
 from xpool.training.selection import Selection
+
+log = logging.getLogger(__name__)
 
 
 class Studies(Section):
@@ -44,7 +50,7 @@ class Setting(Section):
     setting: Literal["mini", "paper"]
     benchmarks: Annotated[list[str], Field(min_length=1)]
     baselines: list[str]
-    seeds: Annotated[list[int], Field(min_length=1)]
+    seeds: Annotated[list[Seed], Field(min_length=1)]
     studies: Studies
     selection: Selection
     mixing: Literal["refuse", "allow"]
@@ -60,8 +66,12 @@ class Setting(Section):
     ablations: dict[str, Any]
 
 
-def check(path: Path = PARAMS_FILE) -> None:
+def check(path: Path = PARAMS_FILE) -> set[str]:
     """Check the whole file.
+
+    Returns:
+        The import paths of the methods, benchmarks, studies and the encoder that it uses. A file of
+        theirs that it does not use may be half written.
 
     Raises:
         InputError: the first problem, with its key and what is allowed there.
@@ -82,7 +92,25 @@ def check(path: Path = PARAMS_FILE) -> None:
     _frames(params, path)
     _selection(params, path)
     _recipes(params, path)
-    _studies(params, path)
+    methods = _studies(params, path)
+    check_driver(params.optuna, used=bool(params.studies.all()))
+    return {
+        f"xpool.encoders.{params.encoder.library}",
+        *(f"xpool.data.benchmarks.{name}" for name in params.benchmarks),
+        *(f"studies.{name}" for name in params.studies.all()),
+        *map(import_path, [*params.baselines, *methods]),
+    }
+
+
+@contextmanager
+def _waiting(listed: bool) -> Iterator[None]:
+    """Pass over a file that cannot be imported where nothing that is listed uses it."""
+    try:
+        yield
+    except BrokenMemberError as error:
+        if listed:
+            raise
+        log.warning("%s; it does not matter, since nothing listed uses it", error)
 
 
 def _lists(params: Setting, path: Path) -> None:
@@ -94,7 +122,8 @@ def _lists(params: Setting, path: Path) -> None:
     for name in params.benchmarks:
         read(f"manifest.{name}", _benchmark(name, "benchmarks", path).Options, path)
     for name in params.manifest:  # also those that wait for their turn
-        read(f"manifest.{name}", _benchmark(name, "manifest", path).Options, path)
+        with _waiting(name in params.benchmarks):
+            read(f"manifest.{name}", _benchmark(name, "manifest", path).Options, path)
     for name in params.baselines:
         _member("baselines", name, path, "baselines")
     for name in params.studies.all():
@@ -103,11 +132,12 @@ def _lists(params: Setting, path: Path) -> None:
 
 def _generated(params: Setting, path: Path) -> None:
     listed = read("generate.benchmarks", list[str], path)
-    read("generate.seed", int, path)
+    read("generate.seed", Seed, path)
     for name in listed:
         _benchmark(name, "generate.benchmarks", path)
     for name in sorted({*listed, *params.generate} - {"benchmarks", "seed"}):
-        _benchmark(name, "generate", path)
+        with _waiting(name in listed):
+            _benchmark(name, "generate", path)
         read(f"generate.{name}", GenerateParams, path)
     if params.setting == "mini" and (missing := set(params.benchmarks) - set(listed)):
         raise InputError(
@@ -160,22 +190,25 @@ def _frames(params: Setting, path: Path) -> None:
 
 
 def _selection(params: Setting, path: Path) -> None:
-    if params.selection != "val":
-        return
-    for name in params.benchmarks:
-        benchmark = _benchmark(name, "benchmarks", path)
-        if benchmark.validation_option:
-            key = f"manifest.{name}.{benchmark.validation_option}"
-            why = f" ({benchmark.title} has no official one)"
-        elif params.setting == "mini":
-            key, why = f"generate.{name}.videos.val", ""
-        else:
-            continue
-        if read(key, int, path) == 0:
+    for name in params.benchmarks if params.selection == "val" else ():
+        if lacking := _no_validation(params, name, path):
             raise InputError(
-                f"{path}: selection: 'val' needs a validation split, but {key} is 0{why}; "
+                f"{path}: selection: 'val' needs a validation split, but {lacking}; "
                 "raise it, or choose last or test_window"
             )
+
+
+def _no_validation(params: Setting, name: str, path: Path) -> str:
+    """Say why a benchmark has no validation split; empty if it has one."""
+    benchmark = _benchmark(name, "benchmarks", path)
+    if benchmark.validation_option:
+        key = f"manifest.{name}.{benchmark.validation_option}"
+        why = f" ({benchmark.title} has no official one)"
+    elif params.setting == "mini":
+        key, why = f"generate.{name}.videos.val", ""
+    else:
+        return ""
+    return "" if read(key, int, path) else f"{key} is 0{why}"
 
 
 def _recipes(params: Setting, path: Path) -> None:
@@ -184,34 +217,83 @@ def _recipes(params: Setting, path: Path) -> None:
         if name not in methods:
             raise InputError(f"{path}: recipes.{name}: no such method; known: {', '.join(methods)}")
         for benchmark in recipes:
-            _benchmark(benchmark, f"recipes.{name}", path)
-            recipe_for(import_path(name), benchmark, path)
+            with _waiting(benchmark in params.benchmarks):
+                _benchmark(benchmark, f"recipes.{name}", path)
+            with _waiting(name in ("xpool", *params.baselines)):
+                recipe_for(import_path(name), benchmark, path)
     for name in ("xpool", *params.baselines):
         for benchmark in params.benchmarks:
-            recipe_for(import_path(name), benchmark, path)
+            _fits(params, name, benchmark, path)
 
 
-def _studies(params: Setting, path: Path) -> None:
-    """Check the blocks of all studies, also of those that wait for their turn."""
+def _fits(params: Setting, method: str, benchmark: str, path: Path) -> None:
+    """Check that a method has a recipe for a benchmark, and takes as many frames as a run sees."""
+    most = most_frames(import_path(method), recipe_for(import_path(method), benchmark, path))
+    if params.train.frames > most:
+        raise InputError(
+            f"{path}: train.frames: {params.train.frames} frames are more than {method} has "
+            f"positions for ({most:g}: recipes.{method}.{benchmark}.pooling.positions)"
+        )
+
+
+def _studies(params: Setting, path: Path) -> set[str]:
+    """Check the blocks of all studies, also of those that wait for their turn.
+
+    Returns:
+        The methods that the listed studies train or judge, by their short names.
+    """
     for name in params.ablations:
         _member("studies", name, path, "ablations")
+    methods: set[str] = set()
     for name in dict.fromkeys([*params.studies.all(), *params.ablations]):
-        study, block = load_study(name, path)
-        key = f"{path}: ablations.{name}"
-        for benchmark in block.benchmarks:
-            _benchmark(benchmark, f"ablations.{name}.benchmarks", path)
-        listed = getattr(block, "methods", [])
-        for method in [name for name in listed if name != "xpool"]:
-            _member("baselines", method, path, f"ablations.{name}.methods")
-        if name not in params.studies.all():
-            continue
-        for problem in study.check(block, path):
-            raise InputError(f"{key}.{problem}")
+        listed = name in params.studies.all()
+        with _waiting(listed):
+            study, block = load_study(name, path)
+            for benchmark in block.benchmarks:
+                with _waiting(benchmark in params.benchmarks):
+                    _benchmark(benchmark, f"ablations.{name}.benchmarks", path)
+            for method in getattr(block, "methods", []):
+                if method != "xpool":
+                    _member("baselines", method, path, f"ablations.{name}.methods")
+            if listed:
+                methods |= _listed_study(params, study, block, path)
+    return methods
+
+
+def _listed_study(params: Setting, study: Study, block: Any, path: Path) -> set[str]:
+    """Check all that a listed study needs when its turn comes; return the methods that it uses."""
+    key = f"{path}: ablations.{study.name}"
+    if study.judges_trained and study.name in params.studies.own_models:
+        raise InputError(
+            f"{path}: studies.own_models: {study.name} judges the models of the comparison; list "
+            "it under trained_models, so that it waits for them"
+        )
+    methods: set[str] = set()
+    for benchmark in [name for name in block.benchmarks if name in params.benchmarks]:
+        lacking = _no_validation(params, benchmark, path)
+        if lacking and study.needs_validation(block):
+            raise InputError(
+                f"{key}.benchmarks: the study is judged on the validation split, but {lacking}; "
+                f"raise it, or take {benchmark} off this list or {study.name} off studies"
+            )
+        for method in study.methods(block, benchmark, path):
+            methods.add(method)
+            try:
+                _fits(params, method, benchmark, path)
+            except BrokenMemberError:
+                raise
+            except InputError as error:
+                raise InputError(f"{error}; ablations.{study.name} needs it") from error
+    for problem in study.check(block, path):
+        raise InputError(f"{key}.{problem}")
+    return methods
 
 
 def _benchmark(name: str, key: str, path: Path) -> Benchmark:
     try:
         return load_benchmark(name)
+    except BrokenMemberError:
+        raise
     except InputError as error:
         raise InputError(f"{path}: {key}: {error}") from error
 

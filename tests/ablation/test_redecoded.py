@@ -65,6 +65,7 @@ def folder(tmp_path_factory):
             ((video_id, *cache.stored(video_id)) for video_id in cache.video_ids),
             8,
             frames.antialias,
+            cache.decoder,
             paths.embeddings("mini", "msvd"),
         )
     return folder

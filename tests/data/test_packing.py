@@ -21,7 +21,7 @@ import pytest
 import yaml
 
 import xpool.data.packing
-from xpool.data.decode import DecodeError
+from xpool.data.decode import DecodeError, decoder
 from xpool.data.frame_cache import FrameCache, FramesParams
 from xpool.data.manifest import COLUMNS, read_videos
 from xpool.data.packing import Packer, in_order, pack
@@ -150,6 +150,7 @@ def test_unreadable_videos_are_listed_with_reasons(packed):
     summary = json.loads((packed[0] / "summary.json").read_text())
     assert (summary["videos"], summary["videos_unreadable"]) == (3, 3)
     assert summary["params"] == params().about_pixels()
+    assert summary["decoder"] == decoder()
     assert "empty" not in FrameCache(packed[0])
     with pytest.raises(InputError, match=r"empty is not in the cache.*quarantine\.csv"):
         FrameCache(packed[0]).stored("empty")
@@ -237,7 +238,7 @@ def test_torn_work_is_cut_back_and_done_again(packed, tmp_path, tear):
         video_id for video_id, _ in videos[: 3 if tear == "foreign" else 2]
     ]
     put(again, videos[len(again.rows) :])
-    again.finish({"params": params().about_pixels()})
+    again.finish({"params": params().about_pixels(), "decoder": decoder()})
     assert contents(again.cache) == contents(cache)
 
 

@@ -452,6 +452,36 @@ def test_a_module_uses_the_encoder_that_params_name(write):
     assert "xpool/encoders/one.py" not in found
 
 
+def test_a_file_that_nothing_uses_may_be_broken(write, caplog):
+    """A method that is half written, a notebook with a conflict marker."""
+    files = {
+        "baselines/a.py": "",
+        "baselines/half.py": "def (\n",
+        "baselines/uses_half.py": "from xpool import c\nimport baselines.half\n",
+        "studies/half.py": "<<<<<<< HEAD\n",
+        "xpool/data/benchmarks/half.py": "\0",
+        "notebooks/half.ipynb": '{"cells": [\n<<<<<<< HEAD\n]}',
+        "xpool/c.py": "",
+    }
+    write(files)
+    assert fingerprints.usable({"baselines.a"}) == ["baselines.a", "xpool.c"]
+    said = " ".join(record.getMessage() for record in caplog.records)
+    for where in ("baselines/half.py: line 1: ", "studies/half.py: line 1: ", "half.ipynb: not a"):
+        assert where in said
+    for name, where in (
+        ("baselines.half", "baselines/half.py: line 1: "),
+        ("baselines.uses_half", "baselines/half.py: line 1: "),
+        ("studies.half", "studies/half.py: line 1: "),
+        ("xpool.data.benchmarks.half", "xpool/data/benchmarks/half.py: "),
+        ("notebooks.half", "notebooks/half.ipynb: not a notebook: .* line 2"),
+    ):
+        with pytest.raises(InputError, match=f"^{where}"):
+            fingerprints.usable({name})
+    write({"xpool/c.py": "\n>>>>>>> other\n"})
+    with pytest.raises(InputError, match=r"^xpool/c\.py: line 2: "):
+        fingerprints.usable(set())
+
+
 def test_a_set_uses_what_its_members_use(write):
     write(
         {
@@ -461,7 +491,7 @@ def test_a_set_uses_what_its_members_use(write):
             "xpool/c.py": "",
         }
     )
-    assert set(uses_of_set("baselines")["code"]) == {
+    assert set(uses_of_set("baselines", modules())["code"]) == {
         "baselines/a.py",
         "baselines/b.py",
         "xpool/c.py",

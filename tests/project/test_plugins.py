@@ -8,7 +8,7 @@ import pytest
 from xpool.project import plugins
 from xpool.project.errors import InputError
 from xpool.project.paths import TOP
-from xpool.project.plugins import load, members
+from xpool.project.plugins import BrokenMemberError, load, members
 
 SETS = {
     "baselines": "METHOD",
@@ -66,6 +66,9 @@ def made(tmp_path, monkeypatch):
         "itself": "import made_set.no_such_file\n\nMEMBER = 1\n",
         "wrong": "from json import nothing_there\n\nMEMBER = 1\n",
         "broken": "def (\n\nMEMBER = 1\n",
+        "conflict": "<<<<<<< HEAD\nMEMBER = 1\n=======\nMEMBER = 2\n>>>>>>> other\n",
+        "raises": "\ndef f():\n    return 1 / 0\n\nMEMBER = f()\n",
+        "uses_broken": "from made_set import broken\n\nMEMBER = 1\n",
     }.items():
         (folder / f"{member}.py").write_text(text)
     monkeypatch.setattr(plugins, "TOP", tmp_path)
@@ -77,7 +80,7 @@ def made(tmp_path, monkeypatch):
         del sys.modules[module]
 
 
-KNOWN = "broken, good, itself, lacking, other, wrong"
+KNOWN = "broken, conflict, good, itself, lacking, other, raises, uses_broken, wrong"
 
 
 def error_of(path):
@@ -109,14 +112,20 @@ def test_a_file_without_the_last_line_is_told_what_it_lacks(made, member):
 
 
 @pytest.mark.parametrize(
-    ("member", "error", "names"),
+    ("member", "said"),
     [
-        ("lacking", ModuleNotFoundError, "no_such_library"),
-        ("itself", ModuleNotFoundError, "no_such_file"),
-        ("wrong", ImportError, "nothing_there"),
-        ("broken", SyntaxError, "broken.py"),
+        ("lacking", "lacking.py: line 1: ModuleNotFoundError: No module named 'no_such_library'"),
+        ("itself", "itself.py: line 1: ModuleNotFoundError: No module named 'made_set.no_such_fi"),
+        ("wrong", "wrong.py: line 1: ImportError: cannot import name 'nothing_there' from 'json'"),
+        ("broken", "broken.py: line 1: "),
+        ("conflict", "conflict.py: line 1: "),
+        ("raises", "raises.py: line 3: ZeroDivisionError: division by zero"),
+        ("uses_broken", "broken.py: line 1: "),
     ],
 )
-def test_an_error_inside_a_member_is_not_hidden(made, member, error, names):
-    with pytest.raises(error, match=names):
+def test_an_error_inside_a_member_is_one_line_with_file_and_line(made, member, said):
+    with pytest.raises(BrokenMemberError) as caught:
         load(f"made_set.{member}", "MEMBER")
+    assert str(caught.value).startswith(f"made_set/{said}")
+    assert "\n" not in str(caught.value)
+    assert caught.value.__cause__ is not None

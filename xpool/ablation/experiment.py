@@ -27,7 +27,7 @@ from pydantic import Field
 from xpool.ablation.lab import Lab, Outcome, Point, Scalar
 from xpool.project.errors import InputError
 from xpool.project.fingerprints import code_digests
-from xpool.project.params import PARAMS_FILE, Section, read, setting
+from xpool.project.params import PARAMS_FILE, Section, Seed, read, setting
 from xpool.project.plugins import load
 
 
@@ -36,7 +36,7 @@ class Block(Section):
 
     benchmarks: Annotated[list[str], Field(min_length=1)]
     """Benchmarks that the top-level list ``benchmarks`` lacks are left out."""
-    seeds: Annotated[list[int], Field(min_length=1)]
+    seeds: Annotated[list[Seed], Field(min_length=1)]
     epochs: int = Field(ge=1)
     """Epochs of each training, in place of ``train.epochs``: the same budget for all trials."""
 
@@ -96,10 +96,27 @@ class Study(ABC):
     """Advice on reading its figures, in a sentence or two."""
     block: type[Block]
     """Type of ``ablations.<study>``."""
+    judges_trained: bool = False
+    """Whether it judges the models of the comparison, and so waits for them."""
 
     @abstractmethod
     def experiments(self, block: Any, benchmark: str) -> Iterator[Experiment]:
         """Yield the experiments on one benchmark."""
+
+    def methods(self, block: Any, benchmark: str, path: Path) -> Iterable[str]:
+        """Return the methods that it trains or judges, which need a recipe for the benchmark.
+
+        Args:
+            block: ``ablations.<study>``.
+            benchmark: one of its benchmarks.
+            path: the params file.
+        """
+        listed: list[str] = getattr(block, "methods", ["xpool"])
+        return listed
+
+    def needs_validation(self, block: Any) -> bool:
+        """Return whether a trial is judged on the benchmark's validation split."""
+        return True
 
     def check(self, block: Any, path: Path) -> Iterable[str]:
         """Yield what is wrong with a block beyond its types, as ``key: what is wrong``.
@@ -125,9 +142,9 @@ def load_study(name: str, path: Path = PARAMS_FILE) -> tuple[Study, Any]:
     return study, read(f"ablations.{name}", study.block, path)
 
 
-def benchmarks_of(block: Block) -> list[str]:
+def benchmarks_of(block: Block, path: Path = PARAMS_FILE) -> list[str]:
     """Return the benchmarks of a block that ``benchmarks`` lists too, which are prepared."""
-    prepared = read("benchmarks", list[str])
+    prepared = read("benchmarks", list[str], path)
     return [name for name in block.benchmarks if name in prepared]
 
 

@@ -21,6 +21,7 @@ import random
 import time
 import warnings
 from contextlib import AbstractContextManager
+from importlib import import_module
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
@@ -87,10 +88,7 @@ def open_storage(params: OptunaParams) -> BaseStorage:
                 return _open_database(url, params)
         return _open_database(url, params)
     except ImportError as error:
-        raise InputError(
-            f"{_key()}: {_shown(url)} needs a package that is not installed; "
-            f"install {DRIVERS[kind]}"
-        ) from error
+        raise _no_driver(url) from error
     except (exc.SQLAlchemyError, optuna.exceptions.StorageInternalError, OSError) as error:
         fix = "fix the path" if kind == "sqlite" else "start the server, or fix URL and password"
         raise InputError(
@@ -98,6 +96,23 @@ def open_storage(params: OptunaParams) -> BaseStorage:
         ) from error
     except RuntimeError as error:  # the tables of another version of Optuna; says what to do
         raise InputError(f"{_key()}: {_shown(url)}: {_reason(error, url)}") from error
+
+
+def check_driver(params: OptunaParams, used: bool) -> None:
+    """Check the storage's URL and, if a study will open it, that its driver is installed.
+
+    Raises:
+        InputError: not a URL of a known kind, or the driver is missing.
+    """
+    url = _url(params)
+    kind = url.get_backend_name()
+    try:
+        if used and kind == "grpc":
+            import_module("grpc")
+        elif used:
+            url.get_dialect().import_dbapi()
+    except ImportError as error:
+        raise _no_driver(url) from error
 
 
 def address(params: OptunaParams) -> str:
@@ -211,6 +226,13 @@ def _url(params: OptunaParams) -> sqlalchemy.URL:
     if url.drivername == "postgresql":  # SQLAlchemy would look for psycopg2
         url = url.set(drivername="postgresql+psycopg")
     return url
+
+
+def _no_driver(url: sqlalchemy.URL) -> InputError:
+    return InputError(
+        f"{_key()}: {_shown(url)} needs a package that is not installed; "
+        f"install {DRIVERS[url.get_backend_name()]}"
+    )
 
 
 def _open_proxy(url: sqlalchemy.URL) -> BaseStorage:

@@ -16,7 +16,7 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from xpool.data.sampling import Rule, ShortVideos, positions_for
 from xpool.project.errors import InputError
-from xpool.project.params import Section
+from xpool.project.params import Section, Seed
 
 INDEX = pa.schema(
     [
@@ -51,7 +51,7 @@ class FramesParams(Section):
     sampling: Rule
     """The rule that runs use: ``uniform`` takes the middle frame of each interval, as the official
     code does; ``rand`` takes a random one."""
-    seed: int
+    seed: Seed
     """Seed of the rule ``rand``."""
     short_side_px: Annotated[int, Field(ge=8)]
     antialias: bool

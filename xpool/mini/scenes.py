@@ -17,7 +17,7 @@ from xpool.data.sampling import cached_indices
 from xpool.mini import drawing, world
 from xpool.mini.limits import LEAST_FRAMES_PER_SCENE, AtLeastOne, FloatRange
 from xpool.project.errors import InputError
-from xpool.project.params import Section
+from xpool.project.params import Section, Seed
 from xpool.project.seeds import seed_for
 
 Pair = Annotated[list[AtLeastOne], Field(min_length=2, max_length=2)]
@@ -33,7 +33,7 @@ class Counts(Section):
 class WorldParams(Section):
     """``ablations.scene_diversity.world``: everything but the number of scenes."""
 
-    seed: int
+    seed: Seed
     videos: Counts
     captions: Counts
     """Captions of each video; they describe its scenes in turn."""

@@ -11,22 +11,27 @@ checkers (``if TYPE_CHECKING:``), so a change of these makes nothing run again.
 import ast
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import logging
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from functools import cache, wraps
 from pathlib import Path
 from typing import Any, TypeVar
 
-from xpool.project.digests import sha256
 from xpool.project.errors import InputError
 from xpool.project.paths import TOP
 
+log = logging.getLogger(__name__)
 OURS = ("xpool", "baselines", "studies")
 NOTEBOOKS = "notebooks"
+KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
+"""The kernel that every notebook names, whatever the one that last ran it is called."""
 NEVER_RERUN = ("setting", "optuna")
 """Keys that make no stage run again: all paths contain the ``setting`` already, and ``optuna`` only
 says where and by how many workers trials are run."""
 SETS = ("baselines", "studies", "xpool.data.benchmarks")
 """Packages from which some stages load members by names that ``params.yaml`` lists."""
+_BY_NAME = (*SETS, "xpool.encoders", NOTEBOOKS)
+"""Folders of which a file that nothing uses may be half written."""
 LOADED_BY_NAME = {"xpool/encoders/base.py": ("xpool.encoders.", "encoder.library")}
 """Files that load another module by its name in ``params.yaml``: its package, and the key."""
 
@@ -87,6 +92,28 @@ def modules() -> tuple[str, ...]:
     return tuple(sorted(".".join(path.relative_to(TOP).with_suffix("").parts) for path in files))
 
 
+def usable(used: Collection[str]) -> list[str]:
+    """Return the modules and notebooks that can be read with all that they import.
+
+    Args:
+        used: those of :data:`SETS`, encoders and notebooks that are used; others may be broken.
+
+    Raises:
+        InputError: one that is used is not valid Python; names the file and the line.
+    """
+    found = []
+    for name in modules():
+        try:
+            closure(name)
+        except InputError as error:
+            if name in used or name.rpartition(".")[0] not in _BY_NAME:
+                raise
+            log.warning("%s; it does not matter, since nothing listed uses it", error)
+        else:
+            found.append(name)
+    return found
+
+
 @_remembered
 def syntax(path: Path) -> ast.Module:
     """Return the syntax tree of a file, or of a notebook's code cells, without docstrings.
@@ -104,14 +131,33 @@ def syntax(path: Path) -> ast.Module:
 def _cells(notebook: bytes, path: Path) -> Iterator[tuple[str, bytes]]:
     """Yield the code of each cell, without IPython's magic lines, and how messages name it."""
     try:
-        cells = json.loads(notebook)["cells"]
-    except ValueError as error:
+        cells = [
+            (cell["cell_type"], "".join(cell["source"])) for cell in json.loads(notebook)["cells"]
+        ]
+    except (ValueError, KeyError, TypeError) as error:  # as by a conflict marker
         raise InputError(f"{path}: not a notebook: {error}") from error
-    for number, cell in enumerate(cells, start=1):
-        if cell["cell_type"] == "code":
-            lines = "".join(cell["source"]).split("\n")
+    for number, (kind, source) in enumerate(cells, start=1):
+        if kind == "code":
+            lines = source.split("\n")
             code = "\n".join("" if line.startswith("%") else line for line in lines)
             yield f"{path}: cell {number}", code.encode()
+
+
+def without_outputs(notebook: bytes) -> bytes:
+    """Return a notebook as it is stored: without what running and saving it adds.
+
+    Its prose counts as much as its code, since both are on the page; outputs, numbers of execution
+    and the editor's notes do not.
+    """
+    content = json.loads(notebook)
+    for cell in content["cells"]:
+        cell["metadata"] = {k: v for k, v in cell.get("metadata", {}).items() if k == "tags"}
+        cell["source"] = "".join(cell["source"]).splitlines(keepends=True)
+        if cell["cell_type"] == "code":
+            cell |= {"outputs": [], "execution_count": None}
+    content["metadata"] = {"kernelspec": KERNEL}
+    text = json.dumps(content, indent=1, ensure_ascii=False, sort_keys=True)
+    return f"{text}\n".encode()
 
 
 def _parsed(source: bytes, where: str) -> ast.Module:
@@ -119,6 +165,8 @@ def _parsed(source: bytes, where: str) -> ast.Module:
         tree: ast.Module = _WithoutProse().visit(ast.parse(source))
     except SyntaxError as error:
         raise InputError(f"{where}: line {error.lineno}: {error.msg}") from error
+    except ValueError as error:  # null bytes
+        raise InputError(f"{where}: {error}") from error
     return tree
 
 
@@ -165,9 +213,9 @@ def closure(*modules: str) -> set[str]:
 
 @_remembered
 def code_digest(path: Path) -> str:
-    """Return the SHA-256 of a file's code, or of a whole notebook, whose page shows its prose."""
+    """Return the SHA-256 of a file's code, or of a notebook without its outputs."""
     if path.suffix == ".ipynb":
-        return sha256(TOP / path)
+        return hashlib.sha256(without_outputs((TOP / path).read_bytes())).hexdigest()
     return hashlib.sha256(repr(_nested(syntax(path))).encode()).hexdigest()
 
 
@@ -264,6 +312,11 @@ def uses(module: str, params: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return {"code": files, "params": {key: params[key] for key in named if key in params}}
 
 
-def uses_of_set(package: str) -> dict[str, dict[str, str]]:
-    """Return the files, with their digests, that all members of a set use."""
-    return {"code": code_digests(*(name for name in modules() if name.startswith(f"{package}.")))}
+def uses_of_set(package: str, names: Iterable[str]) -> dict[str, dict[str, str]]:
+    """Return the files, with their digests, that all members of a set use.
+
+    Args:
+        package: the set.
+        names: from :func:`usable`.
+    """
+    return {"code": code_digests(*(name for name in names if name.startswith(f"{package}.")))}

@@ -11,7 +11,7 @@ from types import UnionType
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin, overload
 
 import yaml
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from xpool.project.errors import InputError
 
@@ -23,6 +23,9 @@ class Section(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
+
+Seed = Annotated[int, Field(ge=0)]
+"""A seed. Results lie in a folder of its name, and NumPy takes no negative one."""
 
 T = TypeVar("T")
 

@@ -5,11 +5,17 @@ is the registry: a new file needs no entry in any list in Python.
 """
 
 import importlib
+import traceback
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from xpool.project.errors import InputError
 from xpool.project.paths import TOP
+
+
+class BrokenMemberError(InputError):
+    """A file of a set cannot be imported, which matters only where it is used."""
 
 
 @cache
@@ -25,9 +31,8 @@ def members(package: str, name: str) -> tuple[str, ...]:
         ('attention', 'mean_pool')
     """
     files = TOP.joinpath(*package.split(".")).glob("[!_]*.py")
-    return tuple(
-        sorted(file.stem for file in files if f"\n{name} = " in file.read_text(encoding="utf-8"))
-    )
+    line = f"\n{name} = ".encode()
+    return tuple(sorted(file.stem for file in files if line in file.read_bytes()))
 
 
 def load(path: str, name: str) -> Any:
@@ -35,6 +40,7 @@ def load(path: str, name: str) -> Any:
 
     Raises:
         InputError: there is no such file, or it does not end in that name.
+        BrokenMemberError: the file, or one that it imports, is not valid or cannot be imported.
     """
     package, _, member = path.rpartition(".")
     if member not in (known := members(package, name)):
@@ -42,4 +48,24 @@ def load(path: str, name: str) -> Any:
         if member.isidentifier() and (TOP / file).is_file():
             raise InputError(f"{file}: the file must end in '{name} = ...'")
         raise InputError(f"no file {file} for {member!r}; there are: {', '.join(known) or 'none'}")
-    return getattr(importlib.import_module(path), name)
+    try:
+        module = importlib.import_module(path)
+    except Exception as error:  # a file that a user writes can raise anything
+        raise BrokenMemberError(_located(error)) from error
+    return getattr(module, name)
+
+
+def _located(error: Exception) -> str:
+    """Return an error of an import with the file and the line of ours that it comes from."""
+    if isinstance(error, SyntaxError) and error.filename:
+        file, line, what = Path(error.filename), error.lineno, error.msg
+    else:
+        ours = [
+            frame
+            for frame in traceback.extract_tb(error.__traceback__)
+            if Path(frame.filename).is_relative_to(TOP) and frame.filename != __file__
+        ]
+        file, line = (Path(ours[-1].filename), ours[-1].lineno) if ours else (Path("?"), None)
+        what = f"{type(error).__name__}: {error}"
+    shown = file.relative_to(TOP) if file.is_relative_to(TOP) else file
+    return " ".join(f"{shown}: line {line}: {what}".split())

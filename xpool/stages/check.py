@@ -20,14 +20,16 @@ def main() -> None:
     from xpool.project import fingerprints, paths
     from xpool.project.params import load, setting
     from xpool.project.workspace import WORK, publish, write_json
+    from xpool.report.index import PAGES
     from xpool.settings import check
 
-    check()
+    used = check() | {f"{fingerprints.NOTEBOOKS}.{page}" for page in PAGES}
     # the page of all studies reads this folder, also where none is listed
     paths.studies(setting(), "").mkdir(parents=True, exist_ok=True)
     params = dict(fingerprints.values(load()))
-    modules = {name: fingerprints.uses(name, params) for name in fingerprints.modules()}
-    modules |= {name: fingerprints.uses_of_set(name) for name in fingerprints.SETS}
+    names = fingerprints.usable(used)
+    modules = {name: fingerprints.uses(name, params) for name in names}
+    modules |= {name: fingerprints.uses_of_set(name, names) for name in fingerprints.SETS}
     sections = {key: value for key, value in params.items() if isinstance(value, dict)}
     for made, destination in ((modules, paths.fingerprints()), (sections, paths.params())):
         folder = WORK / destination.name

@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from xpool.encoders.base import best_device
 from xpool.mini import drawing, world
-from xpool.project.params import Section
+from xpool.project.params import Section, Seed
 from xpool.project.progress import progress
 from xpool.project.seeds import seed_for
 from xpool.training.optimisation import set_rates, symmetric_contrastive
@@ -32,7 +32,7 @@ CYCLE = len(world.APPEARANCES)
 class PretrainParams(Section):
     """``encoder.pretraining`` in ``params.yaml``."""
 
-    seed: int
+    seed: Seed
     images: int = Field(ge=CYCLE)
     """Number of stills, each with a caption. They are rendered once, and every pass takes them in
     another order. Those beyond the last whole cycle of appearances are not used."""

@@ -133,6 +133,12 @@ def build_pooling(method: str, benchmark: str, recipe: Recipe, dim: int) -> Pool
     return pooling
 
 
+def most_frames(method: str, recipe: Recipe) -> float:
+    """Return for how many frames a method has positions; infinite where it needs none."""
+    argument = _arguments(method).get("positions")
+    return math.inf if argument is None else recipe.pooling.get("positions", argument.default)
+
+
 def _arguments(method: str) -> dict[str, inspect.Parameter]:
     """Return the arguments that a recipe may give; ``dim`` comes from the encoder."""
     known = dict(inspect.signature(load(method, "METHOD")).parameters)

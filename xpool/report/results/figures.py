@@ -111,7 +111,9 @@ def differences(protocols: Sequence[Protocol], comparisons: pd.DataFrame) -> Fig
                 )  # fmt: skip
             panel.axvline(0, color="black", linewidth=0.8)
             panel.set(title=protocol.title, xlabel="points of R@1", ylabel="")
-            panel.set(yticks=range(len(lines)), yticklabels=[], ylim=(len(lines) - 0.5, -0.5))
+            panel.set(
+                yticks=range(len(lines)), yticklabels=[], ylim=(max(len(lines), 1) - 0.5, -0.5)
+            )
         axes[0].set_yticklabels([f"{way}, {method_name(against)}" for way, against in lines])
         _title(
             figure, protocols,
