@@ -14,6 +14,7 @@ from torch.utils._pytree import tree_leaves
 
 from baselines.mean_pool import MeanPool
 from xpool import factorised
+from xpool.metrics import retrieval_metrics
 from xpool.similarity import similarity
 from xpool.xpool import XPool
 
@@ -294,6 +295,70 @@ def test_same_text_ties_exactly():
     method, text, frames, mask = made(6, 30, 20, 4, 16)
     scores = similarity(method, torch.cat([text, text]), frames, mask, scorer="factorised")
     assert torch.equal(scores[:30], scores[30:])
+
+
+def no_output(method):
+    method.cross_attn.out_proj.weight[:] = 0
+
+
+def no_value(method):
+    method.cross_attn.v_proj.weight[:] = 0
+
+
+def no_frames(method):
+    method.layer_norm1.weight[:] = 0
+
+
+def no_scale(method):
+    method.layer_norm2.weight[:] = 0
+
+
+def last_bias(method):
+    method.layer_norm3.weight[:] = 0
+
+
+def branch_takes_all(method):
+    method.linear_proj.weight[:] = -torch.eye(len(method.linear_proj.weight))
+
+
+COLLAPSED = [no_output, no_value, no_frames, no_scale, last_bias, branch_takes_all]
+
+
+@pytest.mark.parametrize("scorer", ["direct", "factorised"])
+@pytest.mark.parametrize(("heads", "dim"), [(1, 8), (1, 256), (8, 64)])
+@pytest.mark.parametrize("collapse", COLLAPSED)
+def test_collapsed_model_scores_at_chance(collapse, heads, dim, scorer):
+    """All videos are pooled to the same vector; the biases are not zero."""
+    method, text, frames, _ = made(8, 100, 100, 12, dim, heads, noise=0.1)
+    with torch.no_grad():
+        collapse(method)
+    for dtype in (torch.float32, torch.float64):
+        inputs = method.to(dtype), text.to(dtype), frames.to(dtype)
+        scores = similarity(*inputs, scorer=scorer)
+        assert (scores == scores[:, :1]).all()
+        found = retrieval_metrics(scores, np.arange(100))
+        for direction in found.values():
+            assert direction["R@1"] == pytest.approx(1)
+            assert direction["MnR"] == pytest.approx(50.5)
+
+
+def test_videos_of_a_working_model_do_not_tie():
+    method, text, frames, mask = made(8, 50, 40, 12, 64)
+    scores = similarity(method.float(), text.float(), frames.float(), mask, scorer="factorised")
+    spread = scores.amax(dim=1) - scores.amin(dim=1)
+    assert spread.min() > 1e4 * 16 * torch.finfo(torch.float32).eps
+
+
+@pytest.mark.parametrize("scorer", ["direct", "factorised"])
+def test_same_video_ties_exactly(scorer):
+    """Padding, of any value, does not tell videos apart; a mask does."""
+    method, text, frames, mask = made(9, 30, 75, 6, 32, 4, noise=0.1)
+    again = frames.masked_fill(~mask[:, :, None], 3.0)
+    inputs = torch.cat([frames, again]).float(), torch.cat([mask, mask])
+    scores = similarity(method.float(), text.float(), *inputs, scorer=scorer)
+    assert torch.equal(scores[:, :75], scores[:, 75:])
+    alone = similarity(method, text.float(), frames.float(), mask, scorer=scorer)
+    torch.testing.assert_close(scores[:, :75], alone, atol=2e-6, rtol=0)
 
 
 def test_gradient_is_left_out():

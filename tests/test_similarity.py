@@ -212,3 +212,43 @@ def test_mask_of_numbers_is_refused():
 def test_block_of_zero_is_refused():
     with pytest.raises(ValueError, match="at least 1"):
         similarity(MeanPool(), *inputs(), blocks=(0, 1))
+
+
+@pytest.mark.parametrize("scorer", ["auto", "direct"])
+@pytest.mark.parametrize("method", [XPool(8), MeanPool(), TopK(2)])
+@pytest.mark.parametrize(("name", "value"), [("text", 1e30), ("frames", -1e30), ("text", 1e-30)])
+def test_values_whose_squares_float32_cannot_hold_are_refused(name, value, method, scorer):
+    """Finite, but a norm is infinite or zero: the scores would be NaN, or 0 for every video."""
+    text, frames = inputs()
+    (text if name == "text" else frames)[3] = value
+    with pytest.raises(InputError, match=rf"{name} row 3: values of up to 1e[+-]30.*1 of [79]"):
+        similarity(method, text, frames, scorer=scorer)
+    found = similarity(method.double(), text.double(), frames.double(), scorer=scorer)
+    method.float()
+    assert found.isfinite().all()
+
+
+def test_largest_values_that_are_accepted_score_as_in_float64():
+    text, frames = inputs()
+    text, frames = 5e17 * text, 5e17 * frames
+    for method in (XPool(8), MeanPool()):
+        found = similarity(method, text, frames)
+        expected = similarity(method.double(), text.double(), frames.double())
+        torch.testing.assert_close(found.double(), expected, atol=1e-5, rtol=0)
+
+
+def test_padding_of_any_size_is_ignored():
+    text, frames = inputs()
+    mask = torch.ones(frames.shape[:2], dtype=torch.bool)
+    mask[:, 2] = False
+    expected = similarity(XPool(8), text, frames, mask)
+    frames[:, 2] = 1e30
+    assert torch.equal(similarity(XPool(8), text, frames, mask), expected)
+
+
+def test_a_weight_that_diverged_is_named():
+    method = XPool(8)
+    with torch.no_grad():
+        method.layer_norm3.weight[2] = 1e30
+    with pytest.raises(InputError, match=r"XPool: weight layer_norm3.weight holds 1e\+30"):
+        similarity(method, *inputs())

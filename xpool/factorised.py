@@ -32,7 +32,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import layer_norm, pad
 
-from xpool.pooling import slices, unit, without_padding
+from xpool.pooling import slices, tied, unit, without_padding
 
 if TYPE_CHECKING:
     from torch import nn
@@ -273,7 +273,8 @@ def similarity(
             and 2048 on a GPU.
 
     Returns:
-        ``(text, video)``, of the inputs' dtype; 0 for a text of zeros.
+        ``(text, video)``, of the inputs' dtype; 0 for a text of zeros. For a text that tells the
+        videos apart by rounding only, all are equal.
     """
     scores = text.new_empty(len(text), len(frames))
     n_video, n_text = tile_sizes(method.cross_attn.heads, frames, memory_mib)
@@ -285,7 +286,7 @@ def similarity(
             block = of_videos(layers, frames[videos], mask[videos])
             for texts in slices(len(text), n_text):
                 scores[texts, videos] = _tile(of_all, texts, block, eps).T
-    return scores
+    return tied(scores)
 
 
 def _tile(of_all: Texts, texts: slice, block: Videos, eps: tuple[float, float]) -> Tensor:

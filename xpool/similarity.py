@@ -13,7 +13,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from xpool.pooling import slices, unit
+from xpool.pooling import slices, tied, unit, without_padding
 from xpool.project.errors import InputError
 
 # Upper estimate of the (text, video, dim) arrays that a pooling holds at once.
@@ -80,7 +80,9 @@ def similarity(
     """Return the similarity of all texts with all videos, without gradient, in tiles over both.
 
     Block sizes change the result by float rounding only. Texts with the same embedding are scored
-    once, so that they tie exactly, whichever tiles they are in.
+    once, so that they tie exactly, whichever tiles they are in, and so are videos with the same
+    frames. So do all videos for a text that tells them apart by rounding only
+    (:func:`xpool.pooling.tied`).
 
     ``direct`` pools for each pair and takes the cosine; it works for every method, and the others
     are tested against it. ``factorised`` calls the method's own ``similarity(text, frames, mask)``,
@@ -101,12 +103,15 @@ def similarity(
         ``(text, video)`` cosine, float32, or float64 if an input is.
 
     Raises:
-        InputError: NaN or infinity in an input, or a video without any frame.
+        InputError: NaN or infinity in an input, a value (also of a weight) whose square overflows
+            or vanishes, or a video without any frame.
         ValueError: the shapes do not fit each other, or the method has no factorised scorer.
     """
     mask = _checked_mask(text, frames, mask)
     text, frames = _at_least_float32(text, frames)
+    _check_range(method, text, frames, mask)
     distinct, index = torch.unique(text, dim=0, return_inverse=True)
+    frames, mask, column = _distinct_videos(frames, mask)
     with (
         torch.no_grad(),
         torch.autocast(text.device.type, enabled=False),
@@ -127,7 +132,7 @@ def similarity(
             f"{type(method).__name__}.similarity: expected the shape {len(distinct), len(frames)} "
             f"of (text, video); got {tuple(scores.shape)}"
         )
-    return scores[index]
+    return scores[index] if column is None else scores[:, column][index]
 
 
 def top_k(
@@ -183,7 +188,7 @@ def _tiled(
                 scores[:, videos] = cosine(pooled, text)
                 break
             scores[texts, videos] = cosine(pooled, tile)
-    return scores
+    return tied(scores)
 
 
 def _block_sizes(n_text: int, frames: Tensor, memory_mib: float) -> tuple[int, int]:
@@ -219,7 +224,7 @@ def _checked_mask(text: Tensor, frames: Tensor, mask: Tensor | None) -> Tensor:
             f"got {mask.dtype} {tuple(mask.shape)}"
         )
     for name, values in (("text", text), ("frames", frames)):
-        finite = torch.isfinite(values).flatten(1).all(dim=1)
+        finite = torch.isfinite(values.abs().flatten(1).amax(dim=1))
         if not finite.all():
             raise InputError(
                 f"{name} row {_first(~finite)}: NaN or infinity among the embeddings of "
@@ -232,6 +237,53 @@ def _checked_mask(text: Tensor, frames: Tensor, mask: Tensor | None) -> Tensor:
             f"({int(empty.sum())} of {len(mask)} videos); leave such videos out"
         )
     return mask
+
+
+def _check_range(method: nn.Module, text: Tensor, frames: Tensor, mask: Tensor) -> None:
+    """Refuse finite values with which a norm or a variance would be infinite, or zero.
+
+    The similarity would then be NaN, or 0 for every video, which ranks like a score.
+    """
+    kind = torch.finfo(text.dtype)
+    most = (kind.max / text.shape[1]) ** 0.5 / 2  # of a value, for the squares' sum about the mean
+    least = kind.tiny**0.5
+    of_text, of_frames = text.abs().amax(dim=1), frames.abs().amax(dim=2)
+    of_frames = of_frames.masked_fill(~mask, 0.0)
+    for name, size in (("text", of_text), ("frames", of_frames)):
+        wrong = ((size > most) | ((size > 0) & (size < least))).view(len(size), -1)
+        if wrong.any():
+            row = _first(wrong.any(dim=1))
+            value = float(size.view(len(size), -1)[row][wrong[row]][0])
+            raise InputError(
+                f"{name} row {row}: values of up to {value:.0e}, whose squares {kind.dtype} cannot "
+                f"hold ({int(wrong.any(dim=1).sum())} of {len(size)} rows); embeddings have norms "
+                "between 1 and 100, so make them again"
+            )
+    for name, weight in method.named_parameters():
+        largest = float(weight.detach().abs().amax())
+        if most < largest < float("inf"):  # infinity and NaN show in the similarity
+            raise InputError(
+                f"{type(method).__name__}: weight {name} holds {largest:.0e}, whose square "
+                f"{kind.dtype} cannot hold; the training diverged"
+            )
+
+
+def _distinct_videos(frames: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Return frames and mask of each distinct video, and each video's index among them.
+
+    The index is None where no two videos are the same, which a few numbers of each tell quickly.
+    """
+    start = frames[:, 0, :4].masked_fill(~mask[:, :1], 0.0)
+    if len(torch.unique(start, dim=0)) == len(frames):
+        return frames, mask, None
+    whole = without_padding(frames, mask)
+    keys = torch.cat([whole.flatten(1), mask.to(whole)], dim=1)
+    found, index = torch.unique(keys, dim=0, return_inverse=True)
+    if len(found) == len(frames):
+        return frames, mask, None
+    first = index.new_full((len(found),), len(frames))
+    first.scatter_reduce_(0, index, torch.arange(len(index), device=index.device), "amin")
+    return frames[first], mask[first], index
 
 
 def _first(rows: Tensor) -> int:
