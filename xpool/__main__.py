@@ -7,6 +7,7 @@ import typer
 
 from xpool import compare
 from xpool.project.command import run
+from xpool.project.snapshot import held
 from xpool.stages import (
     ablate,
     check,
@@ -59,8 +60,9 @@ TOOLS = {
     "setting": setting,
     "doctor": doctor,
 }
+WORKS_FROM_SNAPSHOT = {*STAGES.values(), study_worker}
 for name, module in (STAGES | TOOLS).items():
-    app.command(name)(module.main)
+    app.command(name)(held(module.main) if module in WORKS_FROM_SNAPSHOT else module.main)
 
 
 def main() -> None:

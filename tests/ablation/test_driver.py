@@ -308,12 +308,11 @@ class Ending:
     """A study that could be run, for what is tested before or after."""
 
     def __init__(self, monkeypatch, params, code):
-        self.grids = experiment()
+        grids = experiment()
         self.starts = []
         monkeypatch.setattr(driver, "_worker", self.worker)
-        monkeypatch.setattr("xpool.ablation.experiment.experiments_of", lambda name: [self.grids])
         self.code = code
-        self.queues = [planned(self.grids, params)]
+        self.queues = [planned(grids, params)]
 
     def worker(self, name, slot):
         self.starts.append(slot)
@@ -334,19 +333,6 @@ def test_workers_that_are_lost_again_and_again_end_the_stage(here, monkeypatch, 
         driver.wait("fake", ending.queues, here)
     assert len(ending.starts) == 11
     assert "0/" not in capsys.readouterr().err, "in a log, the bar is a line a minute"
-
-
-def test_params_that_change_meanwhile_end_the_stage(here, monkeypatch):
-    """DVC would record the new params beside a table of the old ones."""
-    ending = Ending(monkeypatch, here, "import time; time.sleep(300)")
-
-    def edited(seconds):
-        ending.grids = experiment(depends=("other params",))
-        Path("params.yaml").write_text(Path("params.yaml").read_text() + "\n")
-
-    monkeypatch.setattr(driver.time, "sleep", edited)
-    with pytest.raises(InputError, match="params.yaml, code or data were changed while fake ran"):
-        driver.wait("fake", ending.queues, here)
 
 
 def test_each_worker_gets_the_next_gpu(monkeypatch):

@@ -12,18 +12,16 @@ from pathlib import Path
 
 import optuna
 import pytest
-import yaml
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from xpool.ablation import experiment as module
 from xpool.ablation.experiment import (
     Experiment,
-    ParamsChangedError,
+    check_unchanged,
     choice,
     grid,
     load_study,
     scale,
-    unchanged,
 )
 from xpool.ablation.lab import Outcome
 from xpool.project import fingerprints
@@ -218,36 +216,13 @@ def test_a_study_that_is_not_there_is_named():
         load_study("nonsense")
 
 
-def test_a_change_meanwhile_is_noticed_only_where_it_decides(monkeypatch):
-    """Property: raises exactly when the names differ, and looks only after a change of the file."""
-    looked = []
-
-    def experiments(name):
-        looked.append(name)
-        params = yaml.safe_load(Path("params.yaml").read_text())
-        return [made(depends=(params.get("epochs"),))]
-
-    monkeypatch.setattr(module, "experiments_of", experiments)
-    still = unchanged("fake", [made(depends=(None,)).name])
-    still()
-    still()
-    assert len(looked) == 1
-    Path("params.yaml").write_text("setting: mini\nother: 1\n")
-    still()
-    assert len(looked) == 2
-    Path("params.yaml").write_text("setting: mini\nepochs: 3\n")
-    for _ in range(2):  # it does not get used to it
-        with pytest.raises(ParamsChangedError, match=r"changed while fake ran.*kept"):
-            still()
-
-
-def test_params_that_are_broken_meanwhile_are_a_change(monkeypatch):
-    def experiments(name):
-        raise InputError("params.yaml: not valid YAML")
-
-    monkeypatch.setattr(module, "experiments_of", experiments)
-    with pytest.raises(ParamsChangedError, match="not valid YAML"):
-        unchanged("fake", [])()
+def test_data_that_were_changed_meanwhile_are_noticed(monkeypatch):
+    planned = [made(depends=("digest of data",)).name]
+    monkeypatch.setattr(module, "experiments_of", lambda name: [made(depends=("digest of data",))])
+    check_unchanged("fake", planned)
+    monkeypatch.setattr(module, "experiments_of", lambda name: [made(depends=("another",))])
+    with pytest.raises(InputError, match=r"fake: its data were changed while it ran.*kept"):
+        check_unchanged("fake", planned)
 
 
 def test_experiments_cannot_be_changed():

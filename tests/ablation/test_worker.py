@@ -11,7 +11,7 @@ from optuna.distributions import FloatDistribution
 from optuna.trial import TrialState
 
 from xpool.ablation import worker
-from xpool.ablation.experiment import Experiment, ParamsChangedError, grid, scale
+from xpool.ablation.experiment import Experiment, grid, scale
 from xpool.ablation.lab import Lab, Outcome
 from xpool.ablation.queue import ERROR, Queue
 from xpool.ablation.storage import OptunaParams, claim_lock, open_storage
@@ -273,26 +273,6 @@ def test_a_search_prunes_what_falls_behind_within_the_planned_number(lock, prune
         assert list(queue.study.trials[9].intermediate_values) == [1], (
             "it went on after it was pruned"
         )
-
-
-def test_params_that_change_during_a_trial_keep_its_figures_out(lock):
-    changed = []
-
-    def run(point, lab):
-        changed.append(True)
-        return good(point, lab)
-
-    def still():
-        if changed:
-            raise ParamsChangedError("changed while fake ran")
-
-    experiment = made(run, values=(1, 2))
-    queue = planned(experiment, lock)
-    with pytest.raises(ParamsChangedError):
-        work([queue], still)
-    assert [trial.state.name for trial in queue.study.trials] == ["FAIL", "WAITING"]
-    assert "R@1" not in queue.study.trials[0].user_attrs
-    assert queue.unfinished() == 2
 
 
 def test_a_worker_waits_for_trials_that_run_elsewhere(lock, monkeypatch):

@@ -18,6 +18,7 @@ from types import CodeType
 import pytest
 
 from xpool.project import fingerprints
+from xpool.project.digests import sha256
 from xpool.project.errors import InputError
 from xpool.project.fingerprints import (
     LOADED_BY_NAME,
@@ -245,6 +246,10 @@ def names_in(text):
 # --- which files a module uses ---
 
 
+DATA = {"xpool/encoders/tiny.json", "xpool/report/results/published.csv"}
+"""Files of data that lie between the code."""
+
+
 def imports_of(code):
     """Names that compiled code imports, at any depth."""
     found, module = set(), ""
@@ -266,6 +271,8 @@ def used():
         text = (TOP / file).read_text().replace("if TYPE_CHECKING:", "if False:")
         names = imports_of(compile(text, file, "exec"))
         direct[file] = {f"{name.replace('.', '/')}.py" for name in names} & set(FILES)
+        direct[file] |= {data for data in DATA if f'"{Path(data).name}"' in text}
+    direct |= {data: set() for data in DATA}
 
     def reached(file, seen):
         for other in direct[file] - seen:
@@ -274,6 +281,16 @@ def used():
         return seen
 
     return {file: reached(file, {file}) for file in FILES}
+
+
+def test_the_data_between_the_code_are_found():
+    found = [
+        p for p in (TOP / "xpool").rglob("*.*") if p.is_file() and not p.suffix.startswith(".py")
+    ]
+    assert {path.relative_to(TOP).as_posix() for path in found} == DATA
+    assert code_digest(Path("xpool/encoders/tiny.json")) == sha256(TOP / "xpool/encoders/tiny.json")
+    assert "xpool/report/results/published.csv" in closure("notebooks.results")
+    assert "xpool/encoders/tiny.json" in closure("xpool.stages.weights")
 
 
 def test_closure_has_all_that_a_module_imports_and_nothing_else(used):

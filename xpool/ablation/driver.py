@@ -22,7 +22,6 @@ from xpool.ablation.experiment import (
     check_unchanged,
     experiments_of,
     load_study,
-    unchanged,
 )
 from xpool.ablation.queue import Queue
 from xpool.ablation.storage import OptunaParams, claim_lock, open_storage
@@ -68,9 +67,8 @@ def wait(name: str, queues: Sequence[Queue], params: OptunaParams) -> None:
     """Keep workers running until no planned trial waits or runs.
 
     Raises:
-        InputError: a worker cannot work, workers end again and again, or the params were changed.
+        InputError: a worker cannot work, or workers end again and again.
     """
-    check = unchanged(name, _names(queues))
     if not params.workers:
         log.info("%s waits for workers: make study-worker STUDY=%s", name, name)
     total, left = _total(queues), _left(queues)
@@ -82,7 +80,6 @@ def wait(name: str, queues: Sequence[Queue], params: OptunaParams) -> None:
         while left:
             time.sleep(max(1.0, REST * look_s))
             began = time.process_time()
-            check()
             for slot, process in enumerate(workers):
                 if process.poll() == INPUT_ERROR:
                     raise InputError(f"{name}: a worker cannot go on (above); nothing is lost")
@@ -153,7 +150,7 @@ def run_study(name: str, params: OptunaParams) -> None:
         params: section ``optuna``.
 
     Raises:
-        InputError: a trial of a grid failed, workers cannot work, or the params were changed.
+        InputError: a trial of a grid failed, workers cannot work, or the data were changed.
     """
     with work_folder("ablate", f"{setting()}-{name}-driver", "lock"):
         queues = plan_all(name, params)

@@ -154,48 +154,19 @@ def experiments_of(name: str) -> list[Experiment]:
     return [e for benchmark in benchmarks_of(block) for e in study.experiments(block, benchmark)]
 
 
-class ParamsChangedError(InputError):
-    """Params, code or data were changed, and now ask for other trials than the planned ones."""
-
-
-def unchanged(name: str, planned: Sequence[str]) -> Callable[[], None]:
-    """Return a check that raises :class:`ParamsChangedError` once other trials would be planned.
-
-    Trials read ``params.yaml`` when they start. An edit while a study runs must not reach a trial
-    that is recorded under the old params. Values that decide no result may change, and a grid may
-    grow.
-
-    Args:
-        name: name of the study.
-        planned: names of its experiments.
-    """
-    seen = b""  # so the first call compares: the file may have changed since it was read
-
-    def check() -> None:
-        nonlocal seen
-        if (now := PARAMS_FILE.read_bytes()) != seen:
-            check_unchanged(name, planned)
-            seen = now
-
-    return check
-
-
 def check_unchanged(name: str, planned: Sequence[str]) -> None:
-    """Check that a study's experiments are still the planned ones, by params, code and data.
+    """Check that a study's experiments are still the planned ones, by their data.
+
+    No edit of code or params reaches a running study (:mod:`xpool.project.snapshot`).
 
     Raises:
-        ParamsChangedError: they are not.
+        InputError: they are not.
     """
-    kept = "finished trials are kept; run the same command again"
-    try:
-        if [experiment.name for experiment in experiments_of(name)] == list(planned):
-            return
-    except InputError as error:
-        raise ParamsChangedError(f"changed while {name} ran ({kept}): {error}") from error
-    raise ParamsChangedError(
-        f"{PARAMS_FILE}, code or data were changed while {name} ran, and now ask for other trials "
-        f"than the planned ones; {kept}"
-    )
+    if [experiment.name for experiment in experiments_of(name)] != list(planned):
+        raise InputError(
+            f"{name}: its data were changed while it ran, and now ask for other trials than the "
+            "planned ones; finished trials are kept; run the same command again"
+        )
 
 
 def grid(factors: Mapping[str, Sequence[Scalar]]) -> tuple[Point, ...]:

@@ -7,7 +7,7 @@ import logging
 import math
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ import torch
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import Trial
 
-from xpool.ablation.experiment import Experiment, ParamsChangedError, experiments_of, unchanged
+from xpool.ablation.experiment import Experiment, experiments_of
 from xpool.ablation.lab import Lab, Outcome, Point
 from xpool.ablation.queue import Queue
 from xpool.ablation.storage import OptunaParams, artifact_store, claim_lock, open_storage
@@ -33,22 +33,19 @@ IDLE_S = 1.0
 """Pause before the queue is read again, while the last trials run elsewhere."""
 
 
-def work(queues: Sequence[Queue], check: Callable[[], None] = lambda: None) -> int:
+def work(queues: Sequence[Queue]) -> int:
     """Run trials until none waits or runs any more; return how many this process ran.
 
     Args:
         queues: the queues of a study's experiments.
-        check: raises :class:`ParamsChangedError` once trials would be made from other params.
     """
     lab, ran = Lab(), 0
     unfinished = list(queues)
     while unfinished:
         for queue in list(unfinished):
-            check()
             while trial := queue.claim():
-                run_trial(queue, trial, lab, check)
+                run_trial(queue, trial, lab)
                 ran += 1
-                check()
             queue.reap()
             if not queue.unfinished():
                 unfinished.remove(queue)
@@ -57,10 +54,8 @@ def work(queues: Sequence[Queue], check: Callable[[], None] = lambda: None) -> i
     return ran
 
 
-def run_trial(
-    queue: Queue, trial: Trial, lab: Lab, check: Callable[[], None] = lambda: None
-) -> None:
-    """Run one trial, and record its outcome or its error; see :func:`work`."""
+def run_trial(queue: Queue, trial: Trial, lab: Lab) -> None:
+    """Run one trial, and record its outcome or its error."""
     began = time.monotonic()
     experiment, study_name = queue.experiment, queue.study.study_name
     lab.report = _report_to(trial, single=len(experiment.objectives) == 1)
@@ -70,7 +65,6 @@ def run_trial(
             trial.set_user_attr("made with", provenance(lab.accelerator.device))
             with _folder(study_name, trial, point) as lab.folder:
                 outcome = experiment.run(point, lab)
-                check()
                 values = _objectives(experiment, outcome)
                 _keep(trial, outcome)
         trial.set_user_attr("seconds", round(time.monotonic() - began, 3))
@@ -82,9 +76,6 @@ def run_trial(
             "trial %d of %s was given up and queued again; its result is dropped",
             trial.number, study_name,
         )  # fmt: skip
-    except ParamsChangedError as error:
-        queue.fail(trial, str(error))
-        raise
     except InputError as error:  # the same params would only fail again
         queue.fail(trial, str(error), again=False)
     except Exception as error:
@@ -168,7 +159,6 @@ def join(name: str, params: OptunaParams) -> int:
     if read("train", TrainParams).reads == "embeddings":
         torch.set_num_threads(1)  # as in xpool.training.runs, which says why
     experiments = experiments_of(name)
-    check = unchanged(name, [experiment.name for experiment in experiments])
     storage, lock = open_storage(params), claim_lock(params)
     there = set(optuna.get_all_study_names(storage))
     queues = []
@@ -180,4 +170,4 @@ def join(name: str, params: OptunaParams) -> int:
                 f"params and data ({paths.embeddings(setting(), experiment.benchmark)})"
             )
         queues.append(Queue(experiment, storage, lock))
-    return work(queues, check)
+    return work(queues)

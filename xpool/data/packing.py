@@ -34,6 +34,7 @@ from xpool.data.decode import Decoded, DecodeError, decode, decoder, prepare_wor
 from xpool.data.frame_cache import INDEX, JPEG_INDEX, FramesParams, shard_name, to_jpeg
 from xpool.data.manifest import Video
 from xpool.data.sampling import cached_indices
+from xpool.project import snapshot
 from xpool.project.errors import InputError
 from xpool.project.progress import progress
 from xpool.project.workspace import replacing, write_json
@@ -264,6 +265,7 @@ def pack(
     with closing(in_order(packable, tasks, params.timeout_s, workers)) as results:
         bar = progress(results, "videos", initial=done, total=len(videos))
         for video, result in zip(videos[done:], bar, strict=True):
+            snapshot.untouched()  # by the process that decoded it
             if isinstance(result, DecodeError):
                 packer.reject(video, str(result))
             else:

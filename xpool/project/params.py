@@ -4,6 +4,8 @@ Each section is declared as a :class:`Section` beside the code that uses it, and
 :func:`read`. ``xpool.settings`` reads all sections and checks the rules that span several of them.
 """
 
+import json
+import os
 from collections.abc import Hashable
 from functools import cache
 from pathlib import Path
@@ -16,6 +18,10 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from xpool.project.errors import InputError
 
 PARAMS_FILE = Path("params.yaml")
+HELD_IN = "XPOOL_PARAMS"
+"""Environment variable that names the snapshot (:mod:`xpool.project.snapshot`) that a process and
+its children read in place of :data:`PARAMS_FILE`."""
+_held: dict[str, Any] | None = None
 
 
 class Section(BaseModel):
@@ -68,9 +74,19 @@ def load(path: Path = PARAMS_FILE) -> dict[str, Any]:
     Raises:
         InputError: the file is missing, not YAML, or gives a key twice.
     """
+    if path == PARAMS_FILE and HELD_IN in os.environ and _held is None:
+        hold(json.loads(Path(os.environ[HELD_IN]).read_text(encoding="utf-8"))["params"])
+    if path == PARAMS_FILE and _held is not None:
+        return _held
     if not path.is_file():
         raise InputError(f"{path}: not found; run this from the project's top folder")
     return _load(path, path.stat().st_mtime_ns)
+
+
+def hold(values: dict[str, Any]) -> None:
+    """Make :func:`load` return these values for the rest of this process, whatever is edited."""
+    global _held
+    _held = values
 
 
 @overload

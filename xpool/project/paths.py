@@ -4,7 +4,11 @@ Paths of data contain the setting, so synthetic and real results can never share
 relative to the current folder, which is the top of a checkout.
 """
 
+import time
 from pathlib import Path
+
+BEGAN_NS = time.time_ns()
+"""When this process began to import the project's code: this file is among the first."""
 
 TOP = Path(__file__).resolve().parents[2]
 """The folder of the code that runs: the top of its checkout."""
@@ -18,6 +22,11 @@ def fingerprints() -> Path:
 def params() -> Path:
     """Folder with the sections of ``params.yaml``, one JSON file a dotted key."""
     return Path("results", "params")
+
+
+def snapshot() -> Path:
+    """JSON file: the code and the params that ``check`` saw, from which the stages work."""
+    return Path("results", "snapshot.json")
 
 
 def raw(setting: str, benchmark: str) -> Path:

@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from xpool.project import snapshot
 from xpool.project.errors import InputError
 from xpool.project.paths import TOP
 
@@ -52,6 +53,7 @@ def load(path: str, name: str) -> Any:
         module = importlib.import_module(path)
     except Exception as error:  # a file that a user writes can raise anything
         raise BrokenMemberError(_located(error)) from error
+    snapshot.use(path)
     return getattr(module, name)
 
 

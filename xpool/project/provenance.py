@@ -20,7 +20,7 @@ import torch
 
 from xpool.project import paths
 from xpool.project.digests import content, sha256
-from xpool.project.params import PARAMS_FILE
+from xpool.project.params import load
 from xpool.project.paths import TOP
 
 CODE = ("xpool", "baselines", "studies")
@@ -33,11 +33,11 @@ SCORED = ("similarity.npy", "texts.parquet", "videos.parquet")
 
 
 def provenance(device: torch.device) -> dict[str, str]:
-    """Return commit (``+`` where the code differs), digest of params.yaml, device, versions."""
+    """Return commit (``+`` where the code differs), digest of the params, device, versions."""
     found = checkout()
     return {
         "commit": f"{found.commit}{'+' if found.dirty else ''}",
-        "params": hashlib.sha256(PARAMS_FILE.read_bytes()).hexdigest()[:16],
+        "params": hashlib.sha256(json.dumps(load(), sort_keys=True).encode()).hexdigest()[:16],
         "device": device_name(device),
         "versions": f"Python {platform.python_version()}, torch {torch.__version__}",
     }

@@ -9,6 +9,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from xpool.project import snapshot
 from xpool.project.errors import InputError
 
 NOTEBOOKS = Path("notebooks")
@@ -100,4 +101,8 @@ def notebook_page(name: str, setting: str) -> str:
         InputError: there is no such notebook, or one of its cells failed.
     """
     logging.getLogger("traitlets").setLevel(logging.WARNING)
-    return to_html(execute(NOTEBOOKS / f"{name}.ipynb"), f"{name} ({setting})")
+    path = NOTEBOOKS / f"{name}.ipynb"
+    snapshot.use(f"notebooks.{name}")
+    notebook = execute(path)
+    snapshot.untouched()  # by the process that ran it
+    return to_html(notebook, f"{name} ({setting})")

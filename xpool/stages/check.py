@@ -1,12 +1,14 @@
 """Check ``params.yaml`` and write down what each stage depends on.
 
-No stage reads what is written here; DVC does. A stage of ``dvc.yaml`` depends on the files that are
-its own, and so runs again when code or a value that it uses has changed, and for nothing else:
+A stage of ``dvc.yaml`` depends on the files that are its own, and so runs again when code or a
+value that it uses has changed, and for nothing else:
 
 - ``results/fingerprints/<module>.json``: a digest of each file of code that the module uses, and
   the values that it reads of ``params.yaml``; of a set such as ``baselines`` the digests alone;
 - ``results/params/<dotted key>.json``: the values of one section. Where ``dvc.yaml`` makes several
   stages of one module, each reads a section of its own, which the module's source does not spell.
+
+No stage depends on ``results/snapshot.json``, but all work from it: see ``xpool.project.snapshot``.
 """
 
 
@@ -17,7 +19,7 @@ def main() -> None:
     """
     import shutil
 
-    from xpool.project import fingerprints, paths
+    from xpool.project import fingerprints, paths, snapshot
     from xpool.project.params import load, setting
     from xpool.project.workspace import WORK, publish, write_json
     from xpool.report.index import PAGES
@@ -37,3 +39,5 @@ def main() -> None:
         for name, content in made.items():
             write_json(folder / f"{name}.json", content)
         publish(folder, destination)
+    files = {file for name in modules for file in modules[name]["code"]}
+    write_json(paths.snapshot(), snapshot.take(files))

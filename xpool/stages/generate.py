@@ -19,7 +19,7 @@ def main(
 
     from xpool.data.inventory import write_listing
     from xpool.mini.generate import GenerateParams, write_benchmark
-    from xpool.project import paths
+    from xpool.project import paths, snapshot
     from xpool.project.fingerprints import fingerprint
     from xpool.project.params import read
     from xpool.project.workspace import publish, work_folder
@@ -33,5 +33,6 @@ def main(
         write_benchmark(benchmark, params, seed, work / "raw", work / "truth", os.cpu_count() or 1)
         listing = paths.files("mini", benchmark)
         write_listing(work / "raw", benchmark, listing, by_content=True)
+        snapshot.untouched()  # by the processes that drew and encoded
         publish(work / "truth", paths.truth("mini", benchmark))
         publish(work / "raw", paths.raw("mini", benchmark))
