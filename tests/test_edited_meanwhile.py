@@ -1,4 +1,4 @@
-"""`dvc repro` while somebody edits: what is recorded is what `check` saw, and the advice mends it."""
+"""`dvc repro` while somebody edits: DVC records what `check` saw, and the advice mends it."""
 
 import json
 
@@ -89,7 +89,7 @@ def test_an_edit_right_after_the_check_is_not_taken_for_what_it_saw(project):
 
 
 def test_a_result_that_is_edited_in_place_is_noticed(project):
-    """No result shares its bytes with DVC's cache, not even for root, who may write to all files."""
+    """No result shares its bytes with DVC's cache: root may write to all files."""
     table = project.folder / "data/mini/manifest/msvd.report.json"
     assert table.stat().st_nlink == 1
     content = table.read_bytes()

@@ -133,6 +133,28 @@ def test_what_a_module_uses_changes_with_it_alone(copy):
     assert not params & {"xpool.stages.train", "xpool.stages.evaluate", "xpool.xpool"}
 
 
+def test_what_was_made_for_a_benchmark_that_is_listed_no_more_is_put_aside(copy):
+    """A stage that depends on all benchmarks would see it here, and not in another clone."""
+    gone = ["manifest/old.parquet", "manifest/old.videos.csv", "frames/old/x", "embeddings/old/x"]
+    gone = [f"data/mini/{name}" for name in gone]
+    gone += ["results/mini/train/xpool/old/0/x", "results/mini/train/max_pool/msvd/0/x"]
+    gone += ["results/mini/similarity/max_pool/msvd/0/x", "results/mini/studies/old/trials.csv"]
+    kept = ["data/mini/raw/old/x", "data/mini/manifest/msvd.parquet", "data/mini/frames/msvd/x"]
+    kept += ["results/mini/train/mean_pool/msrvtt/0/x", "results/mini/studies/search/trials.csv"]
+    for name in [*gone, *kept]:
+        (copy.folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (copy.folder / name).touch()
+    copy.run("python", "-m", "xpool", "check")
+    assert all((copy.folder / name).is_file() for name in kept)
+    assert not any((copy.folder / name).exists() for name in gone)
+    assert all((copy.folder / ".work/left-over" / name).is_file() for name in gone)
+
+
+def test_the_scenes_are_drawn_for_a_number_of_frames_and_not_for_a_budget():
+    assert {"train.frames", "frames"} <= keys("xpool.stages.scenes")[0]
+    assert "train" not in keys("xpool.stages.scenes")[0]
+
+
 def commented(text):
     """Add a comment before each top-level statement, a docstring line, and change the first one."""
     tree = ast.parse(text)
@@ -205,15 +227,9 @@ def test_params_reach_the_stages_through_the_check_alone():
         )
 
 
-NO_RECIPE = {"scenes"}
-"""Stages that import `xpool.training.recipes` for a type: what reads a recipe is not called."""
-
-
 @pytest.mark.parametrize("stage", sorted(set(STAGES) - {"check"}))
 def test_a_stage_names_each_section_of_which_its_source_spells_the_beginning(stage):
     begun = set().union(*(keys(m)[1] for name in modules_of(stage) for m in members(name)))
-    if stage in NO_RECIPE:
-        begun.remove("recipes")
     assert {section.split(".")[0] for section in sections_of(stage)} == begun
 
 

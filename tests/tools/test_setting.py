@@ -68,6 +68,28 @@ def test_a_file_in_the_way_is_not_overwritten():
     assert files() == before
 
 
+@pytest.mark.parametrize("edited", [False, True])
+def test_there_is_a_way_back_after_a_checkout_of_params_in_the_paper_setting(edited):
+    """`git checkout params.yaml` leaves two mini files and none of the paper's."""
+    for words in (["init"], ["add", "--all"], ["commit", "-m", "t"]):
+        identity = ["-c", "user.name=t", "-c", "user.email=t@t"]
+        subprocess.run(["git", *identity, *words], check=True, capture_output=True)
+    if edited:
+        Path("params.yaml").write_text(f"{MINI}edited: 1\n")
+    switch("paper")
+    subprocess.run(["git", "checkout", "params.yaml"], check=True, capture_output=True)
+    with pytest.raises(InputError, match=r"`git checkout settings/paper\.yaml` brings it back"):
+        switch("paper")
+    subprocess.run(["git", "checkout", "settings/paper.yaml"], check=True, capture_output=True)
+    if edited:
+        with pytest.raises(InputError, match=r"remove settings/mini\.yaml, or move it to params"):
+            switch("paper")
+        Path("settings/mini.yaml").replace("params.yaml")
+    switch("paper")
+    expected = f"{MINI}edited: 1\n" if edited else MINI
+    assert files() == {"params.yaml": PAPER, "settings/mini.yaml": expected}
+
+
 def test_a_file_that_names_another_setting_is_refused():
     Path("settings", "big.yaml").write_text(PAPER)
     before = files()

@@ -5,6 +5,7 @@ relative to the current folder, which is the top of a checkout.
 """
 
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 BEGAN_NS = time.time_ns()
@@ -147,6 +148,21 @@ def studies(setting: str, study: str) -> Path:
 def ablations(setting: str) -> Path:
     """Folder with the tables and figures of all studies."""
     return Path("results", setting, "ablations")
+
+
+def left_over(
+    setting: str, benchmarks: Sequence[str], methods: Sequence[str], studies: Sequence[str]
+) -> Iterator[Path]:
+    """Yield what stages made for benchmarks, methods and studies that are listed no more."""
+    made = {folder(setting, ""): benchmarks for folder in (frames, embeddings)}
+    made[manifest(setting, "").parent] = benchmarks
+    trained, scored = Path("results", setting, "train"), Path("results", setting, "similarity")
+    made |= {trained: methods, scored: methods, Path("results", setting, "studies"): studies}
+    made |= {trained / method: benchmarks for method in methods}
+    for folder, listed in made.items():
+        for entry in sorted(folder.glob("[!.]*")):
+            if entry.name.partition(".")[0] not in listed:
+                yield entry
 
 
 def report(setting: str, name: str) -> Path:

@@ -32,6 +32,7 @@ _SELECTION = {
     "test_window": "Checkpoints SELECTED ON TEST, by the official code's rule: the best "
     "five-evaluation mean of R@1.",
 }
+_ZERO_SHOT = "Zero-shot: nothing was trained, and no checkpoint was selected."
 _READS = {
     "embeddings": "towers frozen, only their final projections trained",
     "frames": "the whole encoder fine-tuned",
@@ -68,6 +69,8 @@ class Protocol:
     """Encoder by the name that papers use, e.g. ViT-B/32, and whether its towers were frozen."""
     training: str
     """Encoder, which part of it was trained, and frames, in words."""
+    zero_shot: bool = False
+    """Whether the runs are of no epoch: the encoder as it was released."""
 
     @property
     def synthetic(self) -> bool:
@@ -109,6 +112,7 @@ class Protocol:
     def how(self) -> str:
         """Return how the checkpoints were selected and trained, in words."""
         rule = _SELECTION.get(self.selection, f"Checkpoints selected by {self.selection}.")
+        rule = _ZERO_SHOT if self.zero_shot else rule
         return f"{rule} {self.training}"
 
 
@@ -139,9 +143,11 @@ def read_protocols() -> list[Protocol]:
     reads, short = read("train.reads", str), read("frames.short_videos", str)
     model = read("encoder.model", str)
     frozen = ", towers frozen" if reads == "embeddings" else ""
+    zero_shot = read("train.epochs", int) == 0
+    trained = "as it was released" if zero_shot else _READS.get(reads, reads)
     training = (
         f"Encoder {model} ({read('encoder.pretrained', str)}): "
-        f"{_READS.get(reads, reads)}; {read('train.frames', int)} frames a video "
+        f"{trained}; {read('train.frames', int)} frames a video "
         f"({read('frames.sampling', str)} sampling, {_SHORT_VIDEOS.get(short, short)})."
     )
     mini = "Mini " if setting() == "mini" else ""
@@ -156,6 +162,7 @@ def read_protocols() -> list[Protocol]:
             selection=read("selection", str),
             backbone=f"{_BACKBONES.get(model, model)}{frozen}",
             training=training,
+            zero_shot=zero_shot,
         )
         for name in read("benchmarks", list[str])
     ]

@@ -20,12 +20,17 @@ def main() -> None:
     import shutil
 
     from xpool.project import fingerprints, paths, snapshot
-    from xpool.project.params import load, setting
+    from xpool.project.params import load, read, setting
     from xpool.project.workspace import WORK, publish, write_json
     from xpool.report.index import PAGES
-    from xpool.settings import check
+    from xpool.settings import Studies, check
 
     used = check() | {f"{fingerprints.NOTEBOOKS}.{page}" for page in PAGES}
+    # of a benchmark that is listed no more: stages that read all benchmarks would depend on it
+    methods = ["xpool", *read("baselines", list[str])]
+    listed = (read("benchmarks", list[str]), methods, read("studies", Studies).all())
+    for entry in list(paths.left_over(setting(), *listed)):
+        publish(entry, WORK / "left-over" / entry)
     # the page of all studies reads this folder, also where none is listed
     paths.studies(setting(), "").mkdir(parents=True, exist_ok=True)
     params = dict(fingerprints.values(load()))

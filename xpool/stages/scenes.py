@@ -15,12 +15,11 @@ def main() -> None:
     from xpool.project import paths
     from xpool.project.params import read, setting
     from xpool.project.progress import progress
-    from xpool.training.recipes import TrainParams
 
     params = read("ablations.scene_diversity.world", WorldParams)
     numbers = read("ablations.scene_diversity.scenes", list[int])
     check_scenes(numbers, params)
-    frames, count = read("frames", FramesParams), read("train", TrainParams).frames
+    frames, count = read("frames", FramesParams), read("train.frames", int)
     batch_size = read("embeddings", EmbeddingsParams).batch_size
     encoder = open_encoder(paths.encoder(setting())).to(best_device()).eval()
     paths.all_scenes(setting()).mkdir(parents=True, exist_ok=True)  # also where none is listed

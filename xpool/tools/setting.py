@@ -4,6 +4,7 @@ The setting in force is ``params.yaml``; the others are ``settings/<name>.yaml``
 both files, with their edits.
 """
 
+import subprocess
 from pathlib import Path
 from typing import Annotated
 
@@ -31,15 +32,20 @@ def switch(name: str) -> str:
     wanted = SETTINGS / f"{name}.yaml"
     if not wanted.is_file():
         known = sorted({current, *(path.stem for path in SETTINGS.glob("*.yaml"))})
-        raise InputError(f"{wanted}: no such setting; there are: {', '.join(known)}")
+        listed = ("git", "ls-files", "--", str(wanted))
+        kept = subprocess.run(listed, capture_output=True, text=True, check=False).stdout.strip()
+        back = (
+            f"; `git checkout {wanted}` brings it back as it is in the repository" if kept else ""
+        )
+        raise InputError(f"{wanted}: no such setting; there are: {', '.join(known)}{back}")
     named = read("setting", str, wanted)
     if named != name:
         raise InputError(f"{wanted}: setting: expected {name}, the name of the file; got {named}")
     path = SETTINGS / f"{current}.yaml"
-    if path.exists():
+    if path.exists() and path.read_bytes() != PARAMS_FILE.read_bytes():
         raise InputError(
             f"{path}: exists already, and {PARAMS_FILE}, which holds the {current} setting, would "
-            "overwrite it; remove the file you do not want"
+            f"overwrite it; remove {path}, or move it to {PARAMS_FILE}, and run this again"
         )
     PARAMS_FILE.replace(path)
     wanted.replace(PARAMS_FILE)
