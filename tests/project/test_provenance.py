@@ -17,6 +17,7 @@ import yaml
 from xpool.project import paths
 from xpool.project import provenance as module
 from xpool.project.digests import content
+from xpool.project.fingerprints import code_digests
 from xpool.project.provenance import device_name, inputs_of, of_training, provenance
 from xpool.stages import evaluate, train
 from xpool.training import runs
@@ -209,6 +210,7 @@ def test_a_training_leaves_what_it_was_made_with():
         "selection": "val",
         "manifest": params["manifest"]["msvd"],
     }
+    assert found["code"] == code_digests("xpool.training.runs", METHOD, "xpool.encoders.openclip")
     assert found["data"] == {"embeddings": content([paths.embeddings("mini", "msvd")])}
     assert found["encoder"] == content([paths.encoder("mini")])
     assert (found["global_batch"], found["decoder"]) == (params["train"]["batch_size"], "unknown")
@@ -376,6 +378,7 @@ def test_an_evaluation_leaves_the_same_record_each_time():
     before = path.read_bytes()
     found = record_of(paths.similarity)
     assert found["checkpoint"] == digest(paths.training(*CELL) / "checkpoint.safetensors")
+    assert {"xpool/similarity.py", "baselines/mean_pool.py"} <= set(found["code"])
     names = ("similarity.npy", "texts.parquet", "videos.parquet")
     assert found["files"] == {name: digest(path.with_name(name)) for name in names}
     evaluate.main(method=METHOD)

@@ -297,6 +297,23 @@ def test_a_record_without_a_key_is_named(folder):
 
 
 @pytest.mark.parametrize(
+    ("folder", "name", "file"),
+    [(RUN, "training", "baselines/mean_pool.py"), (SCORED, "evaluation", "xpool/similarity.py")],
+)
+def test_code_that_changed_since_is_caught(verified, folder, name, file):
+    """As after an edit of it. Of code that neither used, such as X-Pool's, nothing is said."""
+    record = json.loads((folder / "provenance.json").read_text())
+    assert file in record["code"]
+    assert "xpool/xpool.py" not in record["code"]
+    change_json(folder / "provenance.json", "code", file, value="another digest")
+    status, (line,) = verified(RUN)
+    assert status == 1
+    assert line == (
+        f"  DIFFERS    code of the {name}: {file} changed since; `dvc repro` makes it again"
+    )
+
+
+@pytest.mark.parametrize(
     ("dirty", "said"),
     [(True, "at commit c0ffee with changes that are in no commit; this is "),
      (None, "at commit c0ffee, its changes unknown; this is ")],

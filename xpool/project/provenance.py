@@ -20,6 +20,7 @@ import torch
 
 from xpool.project import paths
 from xpool.project.digests import content, sha256
+from xpool.project.fingerprints import code_digests
 from xpool.project.params import load
 from xpool.project.paths import TOP
 
@@ -82,12 +83,24 @@ def of_training(
 
 
 def of_evaluation(
-    run: dict[str, Any], checkpoint: Path, folder: Path, device: torch.device
+    run: dict[str, Any],
+    origin: dict[str, Any],
+    checkpoint: Path,
+    folder: Path,
+    device: torch.device,
 ) -> dict[str, Any]:
-    """Return the record of an evaluation: digests of the checkpoint and of the files written."""
+    """Return the record of an evaluation: digests of the checkpoint and of the files written.
+
+    Args:
+        run: its coordinates: setting, method, benchmark, seed.
+        origin: what :func:`code` returned before it began.
+        checkpoint: the weights that were scored.
+        folder: what was written.
+        device: where it computed.
+    """
     return {
         "run": run,
-        **code(),
+        **origin,
         "checkpoint": sha256(checkpoint),
         "files": {name: sha256(folder / name) for name in SCORED},
         **environment(device),
@@ -152,15 +165,16 @@ def _cpu_name() -> str:
     return names[0] if names else platform.machine()
 
 
-def code() -> dict[str, Any]:
-    """Return the commit of the code that runs, and whether its files differ from it.
+def code(*modules: str) -> dict[str, Any]:
+    """Return what is known of the code that runs.
 
     Returns:
-        ``commit``, or ``unknown`` with the reason; and ``dirty``, which is None where git does not
-        tell: unknown is never "clean".
+        ``commit``, or ``unknown`` with the reason; ``dirty``, whether files differ from it, which
+        is None where git does not tell: unknown is never "clean"; and ``code``, the digest of each
+        file that these modules use.
     """
     found = checkout()
-    return {"commit": found.commit, "dirty": found.dirty}
+    return {"commit": found.commit, "dirty": found.dirty, "code": code_digests(*modules)}
 
 
 class Checkout(NamedTuple):

@@ -12,18 +12,20 @@ from xpool.data.frame_cache import FramesParams
 from xpool.project import paths
 from xpool.project.digests import content, sha256
 from xpool.project.errors import InputError
+from xpool.project.fingerprints import code_digests
 from xpool.project.params import PARAMS_FILE, read, setting
 from xpool.project.provenance import SCORED, code, data_of
 from xpool.project.records import RECORD, deciding, differences, read_record
 from xpool.statistics.ranks import cells_of
 from xpool.tools.checks import Check, Run, Verdict, compared
 from xpool.tools.rescoring import check_results
+from xpool.training import evaluate, runs
 from xpool.training.cell import read_cell
 from xpool.training.fit import TRAINED
 from xpool.training.recipes import TrainParams, import_path
-from xpool.training.runs import ruling
 
 ENVIRONMENT = ("device", "threads", "determinism", "versions")
+MADE_BY = {"training": runs.code_of, "evaluation": evaluate.code_of}
 _WORST: tuple[Verdict, ...] = ("DIFFERS", "no verdict")
 
 
@@ -45,21 +47,33 @@ def verify(run: Run) -> Iterator[Check]:
     yield from _inputs(run, trained)
     yield from check_results(run, trained["params"], scored)
     for name, record in (("training", trained), ("evaluation", scored)):
-        made = {"commit": record["commit"], "dirty": record["dirty"]}
-        if made != code() or record["dirty"] is not False:
+        yield _code(name, record["code"], import_path(run.method))
+        here, made = code(), {"commit": record["commit"], "dirty": record["dirty"]}
+        if made | {"code": here["code"]} != here or record["dirty"] is not False:
             changed = {True: " with changes that are in no commit", None: ", its changes unknown"}
             yield Check(
                 what=f"code of the {name}",
                 verdict="note",
                 detail=f"it ran at commit {record['commit']}{changed.get(record['dirty'], '')}; "
-                f"this is {code()['commit']}",
+                f"this is {here['commit']}",
             )
+
+
+def _code(name: str, recorded: dict[str, str], method: str) -> Check:
+    """Compare the code that made something with the code that is here now."""
+    what = f"code of the {name}"
+    differ = [path for path, *_ in differences(recorded, code_digests(*MADE_BY[name](method)))]
+    if not differ:
+        return Check(what=what, verdict="ok", detail="the same as here")
+    more = f" and {len(differ) - 1} more" if len(differ) > 1 else ""
+    detail = f"{differ[0]}{more} changed since; `dvc repro` makes it again"
+    return Check(what=what, verdict="DIFFERS", detail=detail)
 
 
 def _complete(folder: Path, keys: Iterable[str]) -> dict[str, Any]:
     """Read a record and make sure that it has these keys."""
     record = read_record(folder)
-    for key in ("commit", "dirty", *keys):
+    for key in ("commit", "dirty", "code", *keys):
         if key not in record:
             raise InputError(
                 f"{folder / RECORD}: {key} is missing; run `dvc repro` to make it again"
@@ -77,7 +91,7 @@ def _files(folder: Path, names: Iterable[str], record: dict[str, Any]) -> Iterat
 def _params(run: Run, recorded: dict[str, Any]) -> Iterator[Check]:
     """Compare the params of the run with params.yaml as it is now, with a check per difference."""
     cell = read_cell(import_path(run.method), run.benchmark, run.seed)
-    now = ruling(cell, read("frames", FramesParams))
+    now = runs.ruling(cell, read("frames", FramesParams))
     differ = list(differences(deciding(recorded), deciding(now)))
     for key, made, asked in differ:
         yield Check(

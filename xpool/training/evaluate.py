@@ -8,6 +8,7 @@
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,7 +19,7 @@ from xpool.data.frame_cache import FramesParams
 from xpool.encoders.base import best_device
 from xpool.project import paths
 from xpool.project.params import read, setting
-from xpool.project.provenance import of_evaluation
+from xpool.project.provenance import code, of_evaluation
 from xpool.project.records import RECORD
 from xpool.project.workspace import WORK, publish, write_json
 from xpool.similarity import similarity
@@ -37,9 +38,15 @@ def evaluate(cells: Sequence[Cell]) -> None:
         cells: one for each seed; they differ in nothing else.
     """
     device, first = best_device(), cells[0]
+    origin = code(*code_of(first.method))
     data = open_data(setting(), first.benchmark, first.train, read("frames", FramesParams))
     for cell in cells:
-        _write(cell, *score(cell, data, device), device)
+        _write(cell, origin, *score(cell, data, device), device)
+
+
+def code_of(method: str) -> tuple[str, ...]:
+    """Return the modules that decide the scores of a method's checkpoints."""
+    return __name__, method, f"xpool.encoders.{read('encoder.library', str)}"
 
 
 def score(
@@ -76,6 +83,7 @@ def checkpoint_of(cell: Cell) -> Path:
 
 def _write(
     cell: Cell,
+    origin: dict[str, Any],
     matrix: NDArray[np.float32],
     texts: pd.DataFrame,
     videos: pd.DataFrame,
@@ -87,7 +95,7 @@ def _write(
     np.save(folder / "similarity.npy", matrix)
     texts.to_parquet(folder / "texts.parquet")
     videos.to_parquet(folder / "videos.parquet")
-    record = of_evaluation(coordinates(cell), checkpoint_of(cell), folder, device)
+    record = of_evaluation(coordinates(cell), origin, checkpoint_of(cell), folder, device)
     write_json(folder / RECORD, record)
     publish(folder, paths.similarity(setting(), name, cell.benchmark, cell.seed))
     log.info("%s %s seed %d: %d x %d", name, cell.benchmark, cell.seed, *matrix.shape)

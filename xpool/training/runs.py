@@ -51,6 +51,11 @@ def ruling(cell: Cell, frames: FramesParams) -> dict[str, Any]:
     }
 
 
+def code_of(method: str) -> tuple[str, ...]:
+    """Return the modules that decide the runs of a method."""
+    return __name__, method, f"xpool.encoders.{read('encoder.library', str)}"
+
+
 def train(cells: Sequence[Cell]) -> None:
     """Train and publish the runs of one method on one benchmark.
 
@@ -71,8 +76,9 @@ def train(cells: Sequence[Cell]) -> None:
         )
     inputs = inputs_of(setting(), first.benchmark, first.train.reads)
     precision = "bf16" if accelerator.mixed_precision == "bf16" else "fp32"
-    record = code() | inputs | {"global_batch": first.train.batch_size, "precision": precision}
-    modules = [__name__, first.method, f"xpool.encoders.{read('encoder.library', str)}"]
+    modules = code_of(first.method)
+    record = code(*modules) | inputs
+    record |= {"global_batch": first.train.batch_size, "precision": precision}
     for cell in cells:
         params = ruling(cell, frames)
         # by content, not by time: the same data checked out again find the run
