@@ -115,7 +115,8 @@ def test_commit_is_the_one_that_the_process_began_with():
 
 def test_a_folder_without_git_is_unknown(monkeypatch):
     assert found() == ("unknown: not a git checkout", None, module.NO_CHECKOUT)
-    assert module.code() == {"commit": "unknown: not a git checkout", "dirty": None}
+    unknown = {"commit": "unknown: not a git checkout", "dirty": None}
+    assert module.code() == unknown | {"code": {}}
 
 
 def test_the_repository_of_another_project_around_it_is_not_its_own(monkeypatch):
