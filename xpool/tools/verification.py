@@ -19,13 +19,13 @@ from xpool.project.records import RECORD, deciding, differences, read_record
 from xpool.statistics.ranks import cells_of
 from xpool.tools.checks import Check, Run, Verdict, compared
 from xpool.tools.rescoring import check_results
-from xpool.training import evaluate, runs
-from xpool.training.cell import read_cell
+from xpool.training.cell import code_of, read_cell
 from xpool.training.fit import TRAINED
 from xpool.training.recipes import TrainParams, import_path
+from xpool.training.runs import ruling
 
 ENVIRONMENT = ("device", "threads", "determinism", "versions")
-MADE_BY = {"training": runs.code_of, "evaluation": evaluate.code_of}
+MADE_BY = {"training": "xpool.training.runs", "evaluation": "xpool.training.evaluate"}
 _WORST: tuple[Verdict, ...] = ("DIFFERS", "no verdict")
 
 
@@ -62,7 +62,9 @@ def verify(run: Run) -> Iterator[Check]:
 def _code(name: str, recorded: dict[str, str], method: str) -> Check:
     """Compare the code that made something with the code that is here now."""
     what = f"code of the {name}"
-    differ = [path for path, *_ in differences(recorded, code_digests(*MADE_BY[name](method)))]
+    differ = [
+        path for path, *_ in differences(recorded, code_digests(*code_of(MADE_BY[name], method)))
+    ]
     if not differ:
         return Check(what=what, verdict="ok", detail="the same as here")
     more = f" and {len(differ) - 1} more" if len(differ) > 1 else ""
@@ -91,7 +93,7 @@ def _files(folder: Path, names: Iterable[str], record: dict[str, Any]) -> Iterat
 def _params(run: Run, recorded: dict[str, Any]) -> Iterator[Check]:
     """Compare the params of the run with params.yaml as it is now, with a check per difference."""
     cell = read_cell(import_path(run.method), run.benchmark, run.seed)
-    now = runs.ruling(cell, read("frames", FramesParams))
+    now = ruling(cell, read("frames", FramesParams))
     differ = list(differences(deciding(recorded), deciding(now)))
     for key, made, asked in differ:
         yield Check(

@@ -51,6 +51,11 @@ def read_cell(method: str, benchmark: str, seed: int) -> Cell:
     )
 
 
+def code_of(module: str, method: str) -> tuple[str, ...]:
+    """Return the modules that decide what one of them makes of a method."""
+    return module, method, f"xpool.encoders.{read('encoder.library', str)}"
+
+
 def coordinates(cell: Cell) -> dict[str, Any]:
     """Return a run's coordinates as its records hold them."""
     return {

@@ -23,7 +23,7 @@ from xpool.project.provenance import code, of_evaluation
 from xpool.project.records import RECORD
 from xpool.project.workspace import WORK, publish, write_json
 from xpool.similarity import similarity
-from xpool.training.cell import Cell, coordinates, new_model
+from xpool.training.cell import Cell, code_of, coordinates, new_model
 from xpool.training.checkpoints import load_weights
 from xpool.training.data import Data, open_data
 from xpool.training.recipes import short_name
@@ -38,15 +38,10 @@ def evaluate(cells: Sequence[Cell]) -> None:
         cells: one for each seed; they differ in nothing else.
     """
     device, first = best_device(), cells[0]
-    origin = code(*code_of(first.method))
+    origin = code(*code_of(__name__, first.method))
     data = open_data(setting(), first.benchmark, first.train, read("frames", FramesParams))
     for cell in cells:
         _write(cell, origin, *score(cell, data, device), device)
-
-
-def code_of(method: str) -> tuple[str, ...]:
-    """Return the modules that decide the scores of a method's checkpoints."""
-    return __name__, method, f"xpool.encoders.{read('encoder.library', str)}"
 
 
 def score(

@@ -31,7 +31,7 @@ from xpool.project.workspace import (
     work_path,
     write_json,
 )
-from xpool.training.cell import Cell, coordinates
+from xpool.training.cell import Cell, code_of, coordinates
 from xpool.training.checkpoints import RunState
 from xpool.training.data import Data, open_data
 from xpool.training.fit import FINISHED, TRAINED, fit, new_accelerator
@@ -49,11 +49,6 @@ def ruling(cell: Cell, frames: FramesParams) -> dict[str, Any]:
         "selection": cell.rule,
         "manifest": read(f"manifest.{cell.benchmark}", dict[str, Any]),
     }
-
-
-def code_of(method: str) -> tuple[str, ...]:
-    """Return the modules that decide the runs of a method."""
-    return __name__, method, f"xpool.encoders.{read('encoder.library', str)}"
 
 
 def train(cells: Sequence[Cell]) -> None:
@@ -76,7 +71,7 @@ def train(cells: Sequence[Cell]) -> None:
         )
     inputs = inputs_of(setting(), first.benchmark, first.train.reads)
     precision = "bf16" if accelerator.mixed_precision == "bf16" else "fp32"
-    modules = code_of(first.method)
+    modules = code_of(__name__, first.method)
     record = code(*modules) | inputs
     record |= {"global_batch": first.train.batch_size, "precision": precision}
     for cell in cells:
