@@ -17,6 +17,7 @@ from functools import cache, wraps
 from pathlib import Path
 from typing import Any, TypeVar
 
+from xpool.project.digests import sha256
 from xpool.project.errors import InputError
 from xpool.project.paths import TOP
 
