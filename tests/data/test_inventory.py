@@ -143,6 +143,7 @@ def test_summary_counts_copies_like_those_of_the_published_figures():
         }
     )  # fmt: skip
     assert summary(videos) == {
+        "count": 4,
         "short_side_px": {"least": 224, "median": 224, "greatest": 240},
         "rate_fps": {"least": 2.98, "median": 3.0, "greatest": 3.0},
         "header_unreadable": 1,

@@ -5,12 +5,15 @@ from pathlib import Path
 
 import optuna
 import pytest
+import yaml
 
 from xpool.ablation.storage import OptunaParams, open_storage
 from xpool.project import provenance
 from xpool.project.params import read
 from xpool.project.provenance import NO_CHECKOUT, Checkout
-from xpool.tools import doctor
+from xpool.tools import disk, doctor
+
+TOP = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
@@ -143,3 +146,21 @@ def test_exit_status_and_output(monkeypatch, capsys, probe, status):
 def test_git_tells_the_code_from_its_commit(monkeypatch, found, line):
     monkeypatch.setattr(provenance, "checkout", lambda: found)
     assert lines()["git"][1].startswith(line)
+
+
+@pytest.mark.parametrize(
+    ("changes", "frames"),
+    # 12 frames of 298 x 224 or 398 x 224 pixels, 3 bytes each, for 10,000 videos; JPEG: 6.8 x less
+    [({}, (24.0, 32.1)), ({"storage": "jpeg"}, (3.5, 4.7)), ({"counts": [6]}, (12.0, 16.1))],
+)
+def test_gb_of_each_stage_are_told_in_the_paper_setting(tmp_path, monkeypatch, changes, frames):
+    whole = yaml.safe_load((TOP / "settings/paper.yaml").read_text())
+    whole["frames"] |= changes
+    monkeypatch.chdir(tmp_path)
+    Path("params.yaml").write_text(yaml.safe_dump(whole))
+    needs = disk.needed_gb("msrvtt")
+    assert needs["frames"] == pytest.approx(frames, abs=0.1)
+    assert needs["train"] == pytest.approx((10.8, 10.8))  # 9 runs of 151 million floats, twice
+    fine, line = lines()["space"]
+    assert fine
+    assert f"msrvtt: frames {frames[0]:.0f} to {frames[1]:.0f} GB, train 11 GB; msvd: " in line

@@ -144,6 +144,7 @@ def summary(videos: pd.DataFrame) -> dict[str, Any]:
     rates = videos["rate_fps"]
     copies = (short == PUBLISHED_SHORT_SIDE_PX) & ((rates - PUBLISHED_FPS).abs() < RATE_TOLERANCE)
     return {
+        "count": len(videos),
         "short_side_px": _range(short),
         "rate_fps": _range(rates),
         "header_unreadable": int(short.isna().sum()),

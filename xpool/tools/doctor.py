@@ -50,6 +50,15 @@ def _disk() -> str:
     return f"{free:.0f} GiB free here"
 
 
+def _needs() -> str:
+    from xpool.project.params import read, setting
+    from xpool.tools.disk import in_words
+
+    if setting() == "mini":
+        return f"at most {LEAST_DISK_GIB} GiB"
+    return "; ".join(map(in_words, read("benchmarks", list[str]))) + " (docs/cost.md)"
+
+
 def _git() -> str:
     from xpool.project.provenance import checkout
 
@@ -120,6 +129,7 @@ CHECKS: dict[str, Callable[[], str]] = {
     "codecs": _codecs,
     "git": _git,
     "disk": _disk,
+    "space": _needs,
     "data": _data,
     "encoder": _weights,
     "studies": _studies,

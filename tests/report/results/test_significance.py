@@ -1,18 +1,25 @@
 """Marks, bold cells and verdicts in the tables: by hand on made-up statistics, and refusals."""
 
+import json
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import yaml
-from made_results import PARAMS, write_results
+from made_results import PARAMS, VIDEOS, write_results
 
 from xpool.project import paths
 from xpool.project.errors import InputError
 from xpool.report.protocol import read_protocols
 from xpool.report.results import inputs
 from xpool.report.results.inputs import read_statistics
-from xpool.report.results.published import judged, notes, on_benchmark, read_published
+from xpool.report.results.published import (
+    files_in_words,
+    judged,
+    notes,
+    on_benchmark,
+    read_published,
+)
 from xpool.report.results.significance import detectable_in_words, marks_in_words, standing
 
 
@@ -98,6 +105,24 @@ def test_verdicts_are_of_the_same_selection_only():
     r1 = of_test.query("metric == 'R@1' and direction == 't2v'")
     assert r1["verdict"].item() == "lower"  # 27 made-up points against 46.9
     assert "Verdict on our runs, margin 2 points: t2v R@1" in notes(of_test)[0]
+
+
+@pytest.mark.usefixtures("project")
+def test_verdicts_name_the_files_behind_both_figures():
+    """Published figures come from compressed copies; ours may, or may not."""
+    paper()
+    protocol = read_protocols()[0]
+    copies = "copies of 3 frames a second and a short side of 224 px (layer6ai-labs/xpool#12, #13)"
+    assert files_in_words(protocol) == [
+        "Verdicts compare figures from different files: X-Pool's published ones come from "
+        f"{copies}, ours from videos of 14.98 to 30 frames a second and 240 px."
+    ]
+    report = paths.manifest_report("paper", protocol.benchmark)
+    report.write_text(json.dumps({"videos": {**VIDEOS, "like_published_copies": 1970}}))
+    same = [f"X-Pool's published figures come from {copies}, as ours do."]
+    assert files_in_words(protocol) == same
+    write_results(PARAMS)
+    assert files_in_words(read_protocols()[0]) == []
 
 
 @pytest.mark.usefixtures("project")

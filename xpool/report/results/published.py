@@ -4,11 +4,14 @@ Reads ``published.csv`` beside this file; :mod:`xpool.statistics.verdict` says w
 as reproduced.
 """
 
+import json
 from pathlib import Path
 
 import pandas as pd
 
 from xpool.data.benchmark import load
+from xpool.project import paths
+from xpool.project.made import made
 from xpool.report.protocol import Protocol
 from xpool.statistics.verdict import MARGIN, Conditions, obstacles, verdict
 
@@ -95,6 +98,34 @@ def notes(figures: pd.DataFrame) -> list[str]:
             f"{'; '.join(origins)}. {_verdicts(of_row[of_row['verdict'] != ''])}".rstrip()
         )
     return written
+
+
+def files_in_words(protocol: Protocol) -> list[str]:
+    """Return from which files X-Pool's published figures and ours come; nothing for mini videos.
+
+    Reads the manifest's report, of which ``xpool.data.inventory`` wrote the part.
+    """
+    if protocol.synthetic:
+        return []
+    report = made(paths.manifest_report(protocol.setting, protocol.benchmark))
+    videos = json.loads(report.read_text(encoding="utf-8"))["videos"]
+    theirs = "copies of 3 frames a second and a short side of 224 px (layer6ai-labs/xpool#12, #13)"
+    if videos["like_published_copies"] == videos["count"]:
+        return [f"X-Pool's published figures come from {theirs}, as ours do."]
+    ours = " and ".join(
+        f"{_between(videos[key])} {unit}"
+        for key, unit in (("rate_fps", "frames a second"), ("short_side_px", "px"))
+        if videos[key]
+    )
+    return [
+        "Verdicts compare figures from different files: X-Pool's published ones come from "
+        f"{theirs}, ours from videos of {ours or 'unknown rate and size'}."
+    ]
+
+
+def _between(values: dict[str, float]) -> str:
+    least, greatest = values["least"], values["greatest"]
+    return f"{least:g}" if least == greatest else f"{least:g} to {greatest:g}"
 
 
 def _obstacles(protocol: Protocol, backbone: str, split: str, selected_on: str) -> tuple[str, ...]:

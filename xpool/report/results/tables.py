@@ -13,7 +13,7 @@ import pandas as pd
 from xpool.project import paths
 from xpool.project.errors import InputError
 from xpool.report.protocol import DIRECTIONS, METRICS, Protocol, method_name
-from xpool.report.results.published import headings, judged, on_benchmark
+from xpool.report.results.published import files_in_words, headings, judged, on_benchmark
 from xpool.report.results.published import notes as sources
 from xpool.report.results.significance import (
     DIFFERS,
@@ -58,6 +58,8 @@ def benchmark_table(
         if len(of_kind):
             groups.append(Group(heading=heading, rows=_rows(of_kind, keys)))
             notes += sources(of_kind)
+    if len(others):
+        notes += files_in_words(protocol)
     return Table(
         name=protocol.benchmark,
         caption=_caption(protocol, measured, comparisons),
