@@ -47,10 +47,9 @@ def test_frames_can_be_linked_while_results_are_copies(tmp_path):
     assert [command[1] for command in commands] == ["config", "repro", "config"]
     for command in commands:
         run(*command)
-    for _ in range(2):
-        assert pixels.stat().st_nlink == 2
-        assert not os.stat(pixels).st_mode & 0o222, "nobody may write"
-        run("dvc", "repro")
-        run("dvc", "checkout")
-        assert ranks.stat().st_nlink == 1
-        assert "up to date" in run("dvc", "status")
+    run("dvc", "repro")
+    run("dvc", "checkout")
+    assert pixels.stat().st_nlink == 2
+    assert not pixels.stat().st_mode & 0o222, "nobody may write"
+    assert ranks.stat().st_nlink == 1
+    assert "up to date" in run("dvc", "status")
