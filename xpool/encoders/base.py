@@ -10,7 +10,7 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import torch
 from pydantic import field_validator
@@ -28,6 +28,9 @@ def best_device() -> torch.device:
     return found or torch.device("cpu")
 
 
+Activation = Literal["auto", "gelu", "quick_gelu"]
+
+
 class EncoderParams(Section):
     """``encoder`` in ``params.yaml``."""
 
@@ -38,6 +41,9 @@ class EncoderParams(Section):
     pretrained: str
     """open_clip tag (``openai``) or local weights file; ``mini_world`` for ``tiny``; ``hub`` for a
     Hugging Face model."""
+    activation: Activation = "auto"
+    """Of the weights' hidden layers: ``quick_gelu`` (OpenAI's weights and some others), ``gelu``,
+    or ``auto``: as the tag, the weights' own config, their name or the model says."""
     pretraining: dict[str, Any] | None = None
     """How ``mini_world`` is trained; see ``xpool.training.pretrain``."""
 
@@ -78,6 +84,14 @@ class Encoder(nn.Module, ABC):
     @abstractmethod
     def tokenize(self, texts: Sequence[str]) -> Tensor:
         """Return ``(text, token)`` ids, padded to the encoder's context length."""
+
+    @abstractmethod
+    def token_counts(self, texts: Sequence[str]) -> list[int]:
+        """Return the number of tokens of each text before it is cut to the context length."""
+
+    def vocabulary_sizes(self) -> tuple[int, int] | None:
+        """Return how many tokens the tokenizer and the text tower know; None if both are open."""
+        return None
 
     @abstractmethod
     def encode_text(self, tokens: Tensor) -> Tensor:

@@ -58,7 +58,8 @@ def embed(
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     n_video = embed_frames(encoder, videos, batch_size, antialias, folder)
-    text = embed_texts(encoder, texts["caption"].tolist(), batch_size)
+    captions = texts["caption"].tolist()
+    text = embed_texts(encoder, captions, batch_size)
     np.save(folder / "text.npy", text.numpy())
     texts[["split", "video_id", "caption_id", "caption"]].to_parquet(folder / "texts.parquet")
     write_text_transformer(encoder.text_transformer(), folder / "text_transformer.safetensors")
@@ -66,6 +67,7 @@ def embed(
         folder / "summary.json",
         {
             "texts": len(text),
+            "texts_cut": count_cut(encoder, captions),
             "videos": n_video,
             "dim": encoder.dim,
             "logit_scale": float(encoder.logit_scale.detach()),
@@ -101,6 +103,25 @@ def embed_frames(
     columns = ["video_id", "start", "video_frames", "indices"]
     pd.DataFrame(index, columns=columns).to_parquet(folder / "videos.parquet")
     return len(index)
+
+
+def count_cut(encoder: Encoder, captions: Sequence[str]) -> int:
+    """Return how many captions are longer than the encoder's context, and warn if any is."""
+    context = encoder.tokenize([""]).shape[1]
+    # a token stands for a byte or more, and two tokens mark the start and the end
+    long = [caption for caption in captions if len(caption.encode()) + 2 > context]
+    unique = list(dict.fromkeys(long))
+    counts = dict(zip(unique, encoder.token_counts(unique), strict=True))
+    cut = [caption for caption in long if counts[caption] > context]
+    if cut:
+        log.warning(
+            "%d of %d captions are longer than the encoder's %d tokens and are cut, e.g. %.60r",
+            len(cut),
+            len(captions),
+            context,
+            cut[0],
+        )
+    return len(cut)
 
 
 @torch.inference_mode()

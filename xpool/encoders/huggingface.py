@@ -4,8 +4,9 @@ transformers takes seconds to import. The functions that use it import it, since
 imports this file.
 """
 
+import json
+import logging
 import os
-import pickle
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Self, cast
@@ -16,7 +17,10 @@ from torch import Tensor, nn
 from xpool.encoders.base import Encoder, EncoderParams
 from xpool.encoders.patches import multiply_patches
 from xpool.pooling import TextTransformer
+from xpool.project.digests import refuse_lfs_pointer
 from xpool.project.errors import InputError
+
+log = logging.getLogger(__name__)
 
 
 class HuggingFace(Encoder):
@@ -53,24 +57,42 @@ class HuggingFace(Encoder):
 
         Pickled weights are read with torch's tensors-only unpickler; remote code is never run.
         """
-        from transformers import CLIPImageProcessor, CLIPModel, CLIPTokenizerFast
+        from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPTokenizerFast
+        from transformers.utils import logging as library
 
         # for pickled weights transformers would ask a public service to convert the repository
         os.environ["DISABLE_SAFETENSORS_CONVERSION"] = "1"
+        library.set_verbosity_error()  # it lists what does not fit in tables; here it is one line
         try:
+            for file in sorted(Path(params.model).iterdir()) if Path(params.model).is_dir() else ():
+                if file.is_file():
+                    refuse_lfs_pointer(file)
+            kind = CLIPConfig.get_config_dict(params.model)[0].get("model_type")
+            if kind != "clip":
+                raise ValueError(f"its config is of the type {kind!r}; expected clip")
+            config = _with_activation(CLIPConfig.from_pretrained(params.model), params)
             model, loading = CLIPModel.from_pretrained(
-                params.model, trust_remote_code=False, output_loading_info=True
+                params.model,
+                config=config,
+                trust_remote_code=False,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,  # refused below, by name
             )
-            if loading["missing_keys"]:  # transformers would draw them at random
-                raise ValueError(f"no weights for {sorted(loading['missing_keys'])[0]}")
-            model.save_pretrained(folder)
-            CLIPTokenizerFast.from_pretrained(params.model).save_pretrained(folder)
-            CLIPImageProcessor.from_pretrained(params.model).save_pretrained(folder)
-        except (OSError, ValueError, RuntimeError, pickle.UnpicklingError) as error:
+            _expect_exact(loading)
+            tokenizer = CLIPTokenizerFast.from_pretrained(params.model)
+            _expect_whole_vocabulary(tokenizer)
+            processor = CLIPImageProcessor.from_pretrained(params.model)
+        except InputError:
+            raise
+        except Exception as error:  # of many kinds: network, JSON, archive, unpickling, tokenizer
+            reason = " ".join(str(error).split())[:300] or type(error).__name__
             raise InputError(
                 f"params.yaml: encoder.model: {params.model!r} could not be loaded through "
-                f"transformers: {' '.join(str(error).split())[:300]}"
+                f"transformers: {reason}"
             ) from error
+        for part in (model, tokenizer, processor):
+            part.save_pretrained(folder)
+        log.info("activation: %s", config.text_config.hidden_act)
 
     @classmethod
     def open(cls, folder: Path) -> Self:
@@ -95,6 +117,12 @@ class HuggingFace(Encoder):
         )
         return cast(Tensor, tokens["input_ids"])
 
+    def token_counts(self, texts: Sequence[str]) -> list[int]:  # noqa: D102
+        return [len(ids) for ids in self._tokenizer(list(texts))["input_ids"]] if texts else []
+
+    def vocabulary_sizes(self) -> tuple[int, int]:  # noqa: D102
+        return len(self._tokenizer), int(self.model.config.text_config.vocab_size)
+
     def encode_text(self, tokens: Tensor) -> Tensor:
         """Encode; padding needs no mask, since attention is causal and EOT comes before it."""
         return _pooled(self.model.get_text_features(input_ids=tokens))
@@ -114,6 +142,51 @@ class HuggingFace(Encoder):
             heads=config.num_attention_heads,
             activation=activations[config.hidden_act],
         )
+
+
+def _with_activation(config: Any, params: EncoderParams) -> Any:
+    """Set the activation that params name; else the config beside the weights says it."""
+    for tower in (config.text_config, config.vision_config):
+        if params.activation not in ("auto", tower.hidden_act):
+            log.warning(
+                "encoder.activation is %s, against %s in the config of %s",
+                params.activation,
+                tower.hidden_act,
+                params.model,
+            )
+            tower.hidden_act = params.activation
+    if "openai" in params.model.lower() and config.text_config.hidden_act == "gelu":
+        log.warning(
+            "%s runs with GELU, as its config says; OpenAI's own weights need QuickGELU: "
+            "encoder.activation in params.yaml",
+            params.model,
+        )
+    return config
+
+
+def _expect_exact(loading: dict[str, Any]) -> None:
+    """Refuse weights of other shapes, too few weights, and weights that the config leaves out."""
+    for name, found, expected in sorted(loading["mismatched_keys"]):
+        raise ValueError(
+            f"{name} is {tuple(found)} in the weights and {tuple(expected)} by the config: another "
+            "resolution, context, vocabulary or width (nothing is resized)"
+        )
+    for name in sorted(loading["missing_keys"]):  # transformers would draw them at random
+        raise ValueError(f"no weights for {name}")
+    for name in sorted(loading["unexpected_keys"]):
+        if not name.endswith("position_ids"):  # counted, and stored by older versions
+            raise ValueError(f"the config has no place for the weights {name}")
+
+
+def _expect_whole_vocabulary(tokenizer: Any) -> None:
+    """Refuse a vocabulary with tokens that no merge makes, as after an incomplete download."""
+    model = json.loads(tokenizer.backend_tokenizer.to_str())["model"]
+    if model["type"] != "BPE":
+        return
+    known = {"".join(pair) for pair in model["merges"]} | set(tokenizer.all_special_tokens)
+    for token in model["vocab"]:
+        if len(token.removesuffix("</w>")) > 1 and token not in known:
+            raise ValueError(f"its merges are incomplete: none makes the token {token!r}")
 
 
 def _pooled(features: Any) -> Tensor:

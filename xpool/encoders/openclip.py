@@ -5,7 +5,10 @@ imports this file.
 """
 
 import json
-from collections.abc import Iterable, Sequence
+import logging
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self, cast
 
@@ -13,13 +16,20 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from xpool.encoders.activation import has_quick_gelu
 from xpool.encoders.base import Encoder, EncoderParams
 from xpool.encoders.patches import multiply_patches
 from xpool.pooling import TextTransformer
+from xpool.project.digests import refuse_lfs_pointer
 from xpool.project.errors import InputError
+
+log = logging.getLogger(__name__)
 
 CONFIG = "open_clip_config.json"
 WEIGHTS = "open_clip_model.safetensors"
+OPENAI_NUMBERS = ("input_resolution", "context_length", "vocab_size")
+TABLES = ("visual.positional_embedding", "positional_embedding", "token_embedding.weight")
+"""Weights whose shape shows the resolution, the context and the vocabulary; checked first."""
 
 
 class OpenClip(Encoder):
@@ -57,9 +67,8 @@ class OpenClip(Encoder):
     def prepare(cls, params: EncoderParams, folder: Path) -> None:
         """Fetch weights by tag, or read a local file; only tensors are read, never code.
 
-        A tag says whether its weights were trained with QuickGELU (OpenAI's were); open_clip itself
-        only warns if the model's config disagrees. A file does not say it: for OpenAI's weights,
-        name the model's ``-quickgelu`` config.
+        The weights of a file must have the model's own shapes: open_clip itself would stretch a
+        table of positions without a word.
         """
         import open_clip
 
@@ -71,27 +80,37 @@ class OpenClip(Encoder):
                 f"near it: {', '.join(near[:8]) or ', '.join(known[:8])}, ..."
             )
         tags = open_clip.list_pretrained_tags_by_model(params.model)
-        if params.pretrained not in tags and not Path(params.pretrained).is_file():
+        path = None if params.pretrained in tags else Path(params.pretrained)
+        if path is not None and not path.is_file():
             raise InputError(
                 f"params.yaml: encoder.pretrained: {params.pretrained!r} is neither a file nor "
                 f"a tag of {params.model}; tags: {', '.join(tags)}"
             )
-        tag = open_clip.get_pretrained_cfg(params.model, params.pretrained) or {}
+        config = open_clip.get_model_config(params.model)
+        if path is not None:
+            refuse_lfs_pointer(path)
+        quick, why = has_quick_gelu(params, path)
         try:
-            model = open_clip.create_model(
-                params.model,
-                pretrained=params.pretrained,
-                force_quick_gelu=bool(tag.get("quick_gelu")),
-                weights_only=True,
-            )
-        except Exception as error:  # of many kinds: network, archive, unpickling, shapes
+            # torch warns of TorchScript archives, which are refused in one line
+            with without_warning(), warnings.catch_warnings(action="ignore"):
+                state = None if path is None else open_clip.factory.load_state_dict(str(path))
+                model = open_clip.create_model(
+                    params.model,
+                    pretrained=None if path else params.pretrained,
+                    force_quick_gelu=quick,
+                    quick_gelu=quick,  # also where the model's config has it and the weights do not
+                    weights_only=True,
+                )
+        except Exception as error:  # of many kinds: network, archive, unpickling
             raise InputError(
                 f"encoder: {params.model} with {params.pretrained!r} could not be loaded: "
                 f"{' '.join(str(error).split())[:300]}; a local file must be .safetensors or a "
                 "plain state dict (a TorchScript archive holds code and is refused)"
             ) from error
-        config = open_clip.get_model_config(params.model)
+        if state is not None:
+            load_exactly(model, state, f"encoder: {params.model} with {params.pretrained!r}")
         save(model, config, folder)
+        log.info("activation: %s, by %s", "QuickGELU" if quick else "GELU", why)
 
     @classmethod
     def open(cls, folder: Path) -> Self:
@@ -105,6 +124,12 @@ class OpenClip(Encoder):
 
     def tokenize(self, texts: Sequence[str]) -> Tensor:  # noqa: D102
         return cast(Tensor, self._tokenizer(list(texts)))
+
+    def token_counts(self, texts: Sequence[str]) -> list[int]:  # noqa: D102
+        return [len(self._tokenizer.encode(text)) + 2 for text in texts]
+
+    def vocabulary_sizes(self) -> tuple[int, int]:  # noqa: D102
+        return self._tokenizer.vocab_size, self.model.token_embedding.num_embeddings
 
     def encode_text(self, tokens: Tensor) -> Tensor:  # noqa: D102
         return cast(Tensor, self.model.encode_text(tokens))
@@ -131,13 +156,58 @@ def _has_quick_gelu(model: nn.Module) -> bool:
     return any(isinstance(module, QuickGELU) for module in model.modules())
 
 
+@contextmanager
+def without_warning() -> Iterator[None]:
+    """Drop open_clip's warning that a model has no weights: it is about to get them."""
+    root = logging.getLogger()  # open_clip logs with the root logger
+
+    def wanted(record: logging.LogRecord) -> bool:
+        return "No pretrained weights" not in record.getMessage()
+
+    root.addFilter(wanted)
+    try:
+        yield
+    finally:
+        root.removeFilter(wanted)
+
+
+def load_exactly(model: nn.Module, state: Any, where: str) -> None:
+    """Load weights that have the model's own names and shapes, and no others.
+
+    Raises:
+        InputError: one is missing, left over, no tensor of floats, or of another shape.
+    """
+    if not isinstance(state, Mapping):
+        raise InputError(f"{where}: expected a state dict, found {type(state).__name__}")
+    # numbers that OpenAI's archives hold beside the weights
+    state = {k: v for k, v in state.items() if k not in OPENAI_NUMBERS}
+    own = model.state_dict()
+    for name in sorted(own.keys() | state.keys(), key=lambda name: (name not in TABLES, name)):
+        if name not in state or name not in own:
+            fault = "is not in the file" if name in own else "has no place in the model"
+            raise InputError(f"{where}: {name} {fault}; name the model of these weights")
+        value, expected = state[name], own[name]
+        if not isinstance(value, Tensor) or not value.is_floating_point():
+            raise InputError(f"{where}: {name}: expected a tensor of floats")
+        if name == "logit_scale" and value.numel() == 1:
+            state[name] = value = value.reshape(expected.shape)
+        if value.shape != expected.shape:
+            raise InputError(
+                f"{where}: {name} is {tuple(value.shape)} in the file and {tuple(expected.shape)} "
+                "in the model: another resolution, context, vocabulary or width; name the model of "
+                "these weights (nothing is resized)"
+            )
+    model.load_state_dict(state)
+
+
 def save(model: nn.Module, config: dict[str, Any], folder: Path) -> None:
     """Write an open_clip ``local-dir``.
 
     The config gets the model's own activation, which is the one that its weights were trained with;
     another one would silently lower all results.
     """
-    if not hasattr(model, "text_projection") or not isinstance(model.text_projection, Tensor):
+    plain = isinstance(getattr(model, "text_projection", None), Tensor)
+    if not plain or "hf_tokenizer_name" in config["text_cfg"]:
         raise InputError(
             "params.yaml: encoder.model: only open_clip models with a plain CLIP text tower work "
             "here (ViT-B-32, ViT-B-16, ViT-L-14, ...)"

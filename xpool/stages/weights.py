@@ -14,9 +14,8 @@ def main() -> None:
     """
     import shutil
 
-    import torch
-
     from xpool.encoders.base import EncoderParams, describe
+    from xpool.encoders.sanity import check_encoder
     from xpool.project import paths
     from xpool.project.params import read, setting
     from xpool.project.plugins import load
@@ -33,7 +32,6 @@ def main() -> None:
     else:
         library.prepare(params, folder)
     encoder = library.open(folder)
-    with torch.inference_mode():
-        encoder.encode_text(encoder.tokenize(["a test"]))
+    check_encoder(encoder.eval(), f"{params.model} ({params.pretrained})")
     write_json(folder / "encoder.json", describe(encoder, params, folder))
     publish(folder, paths.encoder(setting()))

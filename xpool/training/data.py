@@ -15,7 +15,7 @@ from xpool.data import transforms
 from xpool.data.frame_cache import FrameCache, FramesParams
 from xpool.data.manifest import read_manifest
 from xpool.encoders.base import open_encoder
-from xpool.encoders.embed import embed_images, embed_texts
+from xpool.encoders.embed import count_cut, embed_images, embed_texts
 from xpool.encoders.embedding_cache import EmbeddingCache
 from xpool.pooling import TextTransformer
 from xpool.project import paths
@@ -146,7 +146,9 @@ class FrameData:
         texts = read_manifest(paths.manifest(setting, benchmark))
         texts = texts[texts["video_id"].isin(set(self._cache.video_ids))]
         self.texts = texts.reset_index(drop=True)
-        self._tokens = self._encoder.tokenize(self.texts["caption"].tolist())
+        captions = self.texts["caption"].tolist()
+        self._tokens = self._encoder.tokenize(captions)
+        count_cut(self._encoder, captions)
         self._train, self._frames_params = train, frames
 
     def towers(self) -> Towers:  # noqa: D102

@@ -6,8 +6,6 @@ never a video of any benchmark. It knows the objects of the world and nothing ab
 
 import json
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -65,13 +63,13 @@ def pretrain(params: PretrainParams, folder: Path) -> None:
     """
     import open_clip  # slow to import, and the stage `check` imports this module for its params
 
-    from xpool.encoders.openclip import save
+    from xpool.encoders.openclip import save, without_warning
 
     config = json.loads(CONFIG.read_text(encoding="utf-8"))
     open_clip.add_model_config(CONFIG)
     torch.manual_seed(seed_for("pretrain", "init", params.seed))
     device = best_device()
-    with _without_warning():
+    with without_warning():
         model = open_clip.create_model(CONFIG.stem).to(device).train()
     tokenizer = open_clip.get_tokenizer(CONFIG.stem)
     pixels, captions = stills(params.images, config["vision_cfg"]["image_size"], params.seed)
@@ -101,21 +99,6 @@ def pretrain(params: PretrainParams, folder: Path) -> None:
         bar.set_postfix(loss=f"{loss.item():.3f}", refresh=False)
     log.info("%d stills, %d steps, last loss %.3f", params.images, params.steps, loss.item())
     save(model.cpu(), config, folder)
-
-
-@contextmanager
-def _without_warning() -> Iterator[None]:
-    """Drop open_clip's warning that the model has no pretrained weights: it is to be trained."""
-    root = logging.getLogger()  # open_clip logs with the root logger
-
-    def wanted(record: logging.LogRecord) -> bool:
-        return "No pretrained weights" not in record.getMessage()
-
-    root.addFilter(wanted)
-    try:
-        yield
-    finally:
-        root.removeFilter(wanted)
 
 
 def _batches(params: PretrainParams) -> list[Tensor]:
