@@ -79,13 +79,13 @@ def test_compare_cap4video_golden(cap4video):
     assert (recall["won"], recall["lost"]) == (38, 27)
     assert recall["test"] == "exact McNemar"
     assert recall["p_value"] == pytest.approx(0.21, abs=0.005)
-    assert (recall["ci_low"], recall["ci_high"]) == pytest.approx((-0.5, 2.7), abs=0.11)
+    assert (recall["ci_low"], recall["ci_high"]) == pytest.approx((-0.51, 2.76), abs=0.01)
     assert recall["n_queries"] == 1000
     assert found["t2v"]["MnR"]["first"] == pytest.approx(13.129)
     assert "counted_twice" not in recall
     assert found["v2t"]["R@1"]["counted_twice"][0] == pytest.approx(45.5, abs=0.05)
     text = compared(*cap4video)
-    assert "[-0.50, +2.70]" in text
+    assert "[-0.51, +2.76]" in text
     assert "A: R@1 45.5" in text
     assert "over 1012 entries for 1000 queries" in text
 
@@ -420,7 +420,26 @@ def test_rank_table_of_an_older_run_asks_for_a_new_one():
 def test_perfect_runs_are_equal():
     saved("a.npy", np.eye(9))
     text = compared("a.npy", "a.npy")
-    assert "R@1   100.00  100.00  +0.00  [+0.00, +0.00]  1.000" in text
+    assert "A and B rank the right answer of every query alike." in text
+    assert "would be found" not in text
+    score = 400 / (9 + 4)  # 9 equal queries do not prove that all are
+    assert f"R@1   100.00  100.00  +0.00  [-{score:.2f}, +{score:.2f}]  1.000" in text
+
+
+@pytest.mark.parametrize("n", [3, 5, 6, 60])
+def test_one_discordant_query_claims_nothing_that_mcnemar_cannot_reject(n):
+    """Exact McNemar needs six discordant queries: 2 / 2**6 < 0.05 < 2 / 2**5."""
+    scores = np.eye(n)
+    saved("a.npy", scores)
+    scores[0, :2] = scores[0, 1::-1]
+    saved("b.npy", scores)
+    one = as_json("a.npy", "b.npy")["t2v"]["R@1"]
+    if n < 6:
+        assert one["detectable"] is None
+        assert "five videos or fewer" in compared("a.npy", "b.npy")
+    else:
+        assert one["detectable"] >= 600 / n
+        assert "would be found in 80 % of such comparisons (p < 0.05" in compared("a.npy", "b.npy")
 
 
 def test_take_moves_everything():

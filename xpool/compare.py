@@ -113,8 +113,7 @@ def as_text(
             ).rstrip()
             for row in rows
         ]
-        lines += ["", f"A true difference in R@1 of {recall.detectable:.1f} points or more would"]
-        lines[-1] += " be found in 80 % of such comparisons."
+        lines += ["", _detectable(metrics)]
         lines += _ties(direction, first, second)
         lines.append("")
     lines += [
@@ -123,6 +122,22 @@ def as_text(
         "One run each: nothing here says how far other seeds would lie apart.",
     ]
     return "\n".join(lines)
+
+
+def _detectable(metrics: dict[str, "Comparison"]) -> str:
+    """Say what such a comparison could have found; runs that are the same show nothing."""
+    recall = metrics["R@1"]
+    if all(one.won == one.lost == 0 for one in metrics.values()):
+        return (
+            "A and B rank the right answer of every query alike. Equal runs show no difference "
+            "between methods, and no equality."
+        )
+    if recall.detectable is None:
+        return "Queries of five videos or fewer show no difference in R@1, however large."
+    return (
+        f"A true difference in R@1 of {recall.detectable:.1f} points or more would be found in "
+        "80 % of such comparisons (p < 0.05, before Holm's correction)."
+    )
 
 
 def _ties(direction: str, first: dict[str, "Queries"], second: dict[str, "Queries"]) -> list[str]:

@@ -1,16 +1,13 @@
 """Intervals and tests against SciPy, slow loops and closed forms (oracle); limits; simulation."""
 
-import itertools
-from fractions import Fraction
-
 import numpy as np
 import pytest
 from scipy import stats
 
 from performance import coverage
 from xpool.metrics import METRICS, ranks
-from xpool.statistics import bootstrap, paired
-from xpool.statistics.bootstrap import confidence, estimate, interval, per_query
+from xpool.statistics import bootstrap
+from xpool.statistics.bootstrap import estimate, interval, per_query, with_error
 
 N_DRAWS = 4000
 
@@ -135,10 +132,14 @@ def test_interval_stays_where_the_metric_can_be():
 
 
 def test_equal_runs_add_nothing():
+    """But for the t of 59 videos, which one run takes for normal."""
     values, cluster = made()
-    one = interval(hits(values), cluster, "R@1", rng(), N_DRAWS)
-    three = interval(hits(np.repeat(values, 3, axis=0)), cluster, "R@1", rng(), N_DRAWS)
-    assert (three.low, three.high) == pytest.approx((one.low, one.high), abs=1e-9)
+    one = interval(values, cluster, "MnR", rng(), N_DRAWS)
+    three = interval(np.repeat(values, 3, axis=0), cluster, "MnR", rng(), N_DRAWS)
+    wider = stats.t.ppf(0.975, 59) / stats.norm.ppf(0.975)
+    for end in ("low", "high"):
+        reach = getattr(one, end) - one.estimate
+        assert getattr(three, end) - one.estimate == pytest.approx(wider * reach, rel=1e-3)
 
 
 def test_seeds_alone_give_the_t_interval():
@@ -149,181 +150,29 @@ def test_seeds_alone_give_the_t_interval():
     assert (found.low, found.high) == pytest.approx(oracle, rel=0.002)
 
 
-def test_standard_error_matches_the_two_way_analysis_of_variance():
+def test_variances_match_the_two_way_analysis_of_variance():
     """Closed form: mean squares of queries, seeds and rest over the number of figures."""
-    values, _ = made(4, captions=(1, 2))
+    values, _ = made(4, captions=(1, 2), n_video=200)
     n_seed, n_query = values.shape
     by_query, by_seed = values.mean(axis=0), values.mean(axis=1)
     rest = values - by_query - by_seed[:, None] + values.mean()
     ms_query = n_seed * by_query.var(ddof=1)
     ms_seed = n_query * by_seed.var(ddof=1)
     ms_rest = np.sum(rest**2) / (n_seed - 1) / (n_query - 1)
-    queries, seeds = paired.standard_errors(values, np.arange(n_query))
-    assert queries**2 == pytest.approx((ms_query - ms_rest) / values.size)
-    assert seeds**2 == pytest.approx(ms_seed / values.size)
+    error = with_error(values, np.arange(n_query), "MnR", rng(), replicates=40_000)[1]
+    assert error.shared == pytest.approx((ms_query - ms_rest) / values.size, rel=0.03)
+    assert error.chance == pytest.approx(ms_rest / values.size, rel=0.03)
+    assert sum(error.seeds) == pytest.approx(ms_seed / values.size)
+    assert error.total == pytest.approx(error.shared + ms_seed / values.size)
 
 
 @pytest.mark.parametrize("n_seed", [1, 5])
-def test_confidence_has_the_spread_of_the_closed_form(n_seed):
+def test_confidence_has_the_spread_of_its_variances(n_seed):
     values, cluster = made(n_seed, n_video=300)
-    draws = confidence(values, cluster, "MnR", rng(), replicates=20_000)
+    draws, error = with_error(values, cluster, "MnR", rng(), replicates=20_000)
     low, high = np.quantile(draws, [0.25, 0.75])
-    error = np.hypot(*paired.standard_errors(values, cluster))
-    assert high - low == pytest.approx(2 * 0.6745 * error, rel=0.1)  # t of 4: a little wider
-
-
-# --- two methods ---
-
-
-def two(n_seed=1, captions=(1, 2), n_video=80):
-    values, cluster = made(n_seed, n_video, captions)
-    other, _ = made(n_seed, n_video, captions, seed=1)
-    return values, np.minimum(values, other[:, : values.shape[1]].mean()), cluster
-
-
-@pytest.mark.parametrize(("won", "lost"), [(38, 27), (0, 0), (1, 0), (0, 9), (13, 13)])
-def test_mcnemar_is_twice_the_binomial_tail(won, lost):
-    """Closed form: at p = 1/2 both tails are alike."""
-    tail = stats.binom.cdf(min(won, lost), won + lost, 0.5)
-    assert paired.mcnemar(won, lost) == pytest.approx(min(1, 2 * tail))
-
-
-def test_sign_flip_matches_scipy_and_clusters_flip_together():
-    difference = np.random.default_rng(3).normal(0.15, 1, 40)
-    oracle = stats.permutation_test(
-        (difference,), np.mean, permutation_type="samples", n_resamples=20_000,
-        rng=np.random.default_rng(1),
-    ).pvalue  # fmt: skip
-    found = paired.sign_flip(difference, np.arange(40), rng(), 20_000)
-    assert found == pytest.approx(oracle, abs=0.015)  # 4 standard errors of either
-    copies = paired.sign_flip(np.repeat(difference, 5), np.repeat(np.arange(40), 5), rng(), 20_000)
-    assert copies == pytest.approx(found, abs=0.015)
-
-
-@pytest.mark.parametrize(
-    "difference",
-    [
-        [1.0, 2.5, -0.5, 3.0, 0.0, -1.0, 0.0, 2.0],  # zeros, and sums that tie
-        [0.1, 0.2, -0.3, 0.6, 0.7, -0.1],  # as decimals some sums tie; as floats they do not
-        [100 / 3, -50.0, 100 / 7, 100 / 3, 100 / 9],
-        [0.0, 0.0, 5.0],
-        [0.0, 0.0],
-    ],
-)
-def test_sign_flip_matches_exact_enumeration(difference):
-    """Oracle: all flips of the fractions that the floats stand for."""
-    exact = [Fraction(value).limit_denominator(10**9) for value in difference]
-    flips = list(itertools.product((1, -1), repeat=len(exact)))
-    sums = [abs(sum(s * v for s, v in zip(signs, exact, strict=True))) for signs in flips]
-    oracle = sum(total >= abs(sum(exact)) for total in sums) / len(flips)
-    found = paired.sign_flip(np.array(difference), np.arange(len(exact)), rng(), 40_000)
-    assert found == pytest.approx(oracle, abs=0.01)  # 4 standard errors
-
-
-def test_sign_flip_in_blocks_is_the_same(monkeypatch):
-    difference = np.random.default_rng(3).normal(0.15, 1, 40)
-    whole = paired.sign_flip(difference, np.arange(40), rng(), 1000)
-    monkeypatch.setattr(paired, "BLOCK", 40 * 64)
-    assert paired.sign_flip(difference, np.arange(40), rng(), 1000) == whole
-
-
-def test_sign_flip_of_hits_is_mcnemar():
-    difference = 100.0 * np.array([1] * 20 + [-1] * 8 + [0] * 300)
-    found = paired.sign_flip(difference, np.arange(328), rng(), 40_000)
-    assert found == pytest.approx(paired.mcnemar(20, 8), abs=0.004)
-
-
-@pytest.mark.parametrize(
-    ("n_seed", "captions", "metric", "test"),
-    [
-        (1, (1, 2), "R@1", paired.MCNEMAR),
-        (1, (1, 6), "R@1", paired.SIGN_FLIP),
-        (1, (1, 2), "MnR", paired.SIGN_FLIP),
-        (1, (1, 2), "MdR", paired.BOOTSTRAP),
-        (3, (1, 2), "R@1", paired.BOOTSTRAP_SEEDS),
-        (3, (1, 6), "MdR", paired.BOOTSTRAP_SEEDS),
-    ],
-)
-def test_comparison_names_its_test_and_swaps_sign(n_seed, captions, metric, test):
-    first, second, cluster = two(n_seed, captions)
-    if metric == "R@1":
-        first, second = hits(first, 2), hits(second, 2)
-    found = paired.compare(first, second, cluster, metric, rng(), N_DRAWS)
-    assert found.test == test
-    assert found.delta == pytest.approx(estimate(second, metric) - estimate(first, metric))
-    assert found.ci_low <= found.delta <= found.ci_high
-    back = paired.compare(second, first, cluster, metric, rng(), N_DRAWS)
-    assert (back.won, back.lost, back.delta) == (found.lost, found.won, -found.delta)
-    width = found.ci_high - found.ci_low + 1e-9
-    assert (back.ci_low, back.ci_high) == pytest.approx(
-        (-found.ci_high, -found.ci_low), abs=0.05 * width
-    )
-    assert back.p_value == pytest.approx(found.p_value, abs=0.03)
-    if metric == "R@1":
-        assert back.cohen_h == pytest.approx(-found.cohen_h)
-        assert back.detectable == pytest.approx(found.detectable)
-
-
-def test_comparison_ties_are_no_mcnemar():
-    half = np.array([[100.0, 50.0, 0.0, 0.0]])
-    found = paired.compare(half, half[:, ::-1], np.arange(4), "R@1", rng(), 200)
-    assert found.test == paired.SIGN_FLIP
-
-
-@pytest.mark.parametrize("metric", ["R@1", "MdR", "MnR"])
-@pytest.mark.parametrize("n_seed", [1, 3])
-def test_comparison_with_itself_finds_nothing(metric, n_seed):
-    values, cluster = made(n_seed)
-    values = hits(values) if metric == "R@1" else values
-    found = paired.compare(values, values, cluster, metric, rng(), 200)
-    assert (found.delta, found.ci_low, found.ci_high, found.p_value) == (0, 0, 0, 1)
-    assert (found.won, found.lost) == (0, 0)
-
-
-def test_comparison_of_other_shapes_is_refused():
-    with pytest.raises(ValueError, match="expected two"):
-        paired.compare(np.ones((1, 3)), np.ones((2, 3)), np.arange(3), "R@1", rng())
-
-
-def test_bootstrap_p_agrees_with_the_interval():
-    for shift in (-0.4, 0.0, 0.17, 0.23, 3.0):
-        draws = np.random.default_rng(7).normal(shift, 0.1, 10_000)
-        low, high = np.quantile(draws, [0.025, 0.975])
-        assert (paired.bootstrap_p(draws) < 0.05) == (not low <= 0 <= high)
-
-
-def test_holm_matches_the_definition():
-    source = np.random.default_rng(2)
-    for n in (1, 4, 9):
-        p_values = source.uniform(0, 0.2, n)
-        slow, largest = np.empty(n), 0.0
-        for smaller, index in enumerate(np.argsort(p_values)):
-            largest = max(largest, (n - smaller) * p_values[index])
-            slow[index] = min(1, largest)
-        np.testing.assert_allclose(paired.holm(p_values), slow)
-    with_gap = paired.holm(np.array([0.01, np.nan, 0.02]))
-    assert with_gap[[0, 2]].tolist() == [0.02, 0.02]
-    assert np.isnan(with_gap[1])
-
-
-@pytest.mark.parametrize("n_seed", [3, 5])
-def test_detectable_difference_over_seeds_alone_is_that_of_the_t_test(n_seed):
-    """Closed form: s / sqrt(n) times the t quantiles of 0.975 and 0.8."""
-    of_seed = np.arange(n_seed) ** 2.0
-    found = paired.detectable_difference(np.repeat(of_seed[:, None], 9, axis=1), np.arange(9))
-    quantiles = stats.t.ppf([0.975, 0.8], n_seed - 1).sum()
-    assert found == pytest.approx(stats.sem(of_seed) * quantiles)
-    assert paired.detectable_difference(np.zeros((n_seed, 9)), np.arange(9)) == 0
-
-
-def test_detectable_difference_is_found_in_four_of_five():
-    """Simulation: a paired t-test on differences with that true mean; 3 standard errors."""
-    source = np.random.default_rng(0)
-    spread = source.normal(0, 10, (1, 400))
-    spread = (spread - spread.mean()) / spread.std(ddof=1) * 10
-    goal = paired.detectable_difference(spread, np.arange(400))
-    found = [stats.ttest_1samp(source.normal(goal, 10, 400), 0).pvalue < 0.05 for _ in range(2000)]
-    assert np.mean(found) == pytest.approx(0.8, abs=0.03)
+    spread = np.sqrt(max(error.total, error.least))
+    assert high - low == pytest.approx(2 * 0.6745 * spread, rel=0.1)
 
 
 # --- how often it is right ---

@@ -4,14 +4,10 @@ Works on arrays and reads no files: ``values (seed, query)``, one figure a query
 :func:`per_query` gives it, and ``cluster (query,)``, the video of each query. Captions of one video
 are not independent, so videos are drawn and not captions. All runs answer the same queries.
 
-Two sources of error behave differently and are kept apart:
-
-- what the runs share about the queries comes from hundreds of clusters: a bootstrap;
-- the spread over seeds comes from often three, in which a bootstrap sees 2/3 of the variance and no
-  heavy tails: Student's t with (seeds - 1) degrees of freedom.
-
-An interval weighs the quantiles of both by their variances. With one seed only the first remains,
-and the interval says nothing about other seeds; that of R@K is then the exact binomial one.
+Two sources of error behave differently and are kept apart: what the runs share about the queries
+comes from hundreds of clusters, a bootstrap; the spread over seeds comes from often three, for
+which ``xpool.statistics.over_seeds`` has Student's t. With one seed only the first remains, and the
+interval says nothing about other seeds; that of R@K is then the exact binomial one.
 ``docs/statistics.md`` has the formulas and how often the intervals cover.
 """
 
@@ -21,12 +17,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special
 
 from xpool.metrics import Ranks
+from xpool.statistics.over_seeds import LEVEL, Error, quantiles_over_seeds
 from xpool.statistics.proportion import share_interval
 
-LEVEL = 0.95
 REPLICATES = 10_000
 # Elements of a block of cluster weights: bounds the memory, and fits into a processor's cache.
 BLOCK = 2**18
@@ -126,60 +121,53 @@ def confidence(
     minus: NDArray[Any] | None = None,
     replicates: int = REPLICATES,
 ) -> NDArray[np.float64]:
-    r"""Return ``(replicate,)``, ascending: quantiles of the metric's confidence distribution.
+    """Return ``(replicate,)``, ascending: quantiles of the metric's confidence distribution.
 
-    With :math:`V_s` the variance of the seeds' own figures over their number :math:`S`, and
-    :math:`V_q` the variance of the bootstrap over clusters of the mean over seeds, less the
-    interaction of seeds and queries, which is in :math:`V_s` already, the quantile at :math:`u` is
-
-    .. math:: \hat\theta + \sqrt{V_q + V_s}
-        \left(\frac{V_q}{V_q + V_s} B_u + \frac{V_s}{V_q + V_s} T_u\right)
-
-    with :math:`B_u` the bootstrap's quantile in standard units and :math:`T_u` that of
-    Student's t with :math:`S - 1` degrees of freedom. It is exact where one source dominates, and a
-    little too wide in between; Satterthwaite's rule would be too narrow with three seeds.
     With one seed it is the percentile bootstrap; BCa covers less where a few queries make most of
-    the difference of two mean ranks.
+    the difference of two mean ranks. With several see
+    :func:`xpool.statistics.over_seeds.quantiles_over_seeds`.
 
     Args:
         values: ``(seed, query)`` of :func:`per_query`.
         cluster: ``(query,)`` video of each query.
         metric: one of :data:`xpool.metrics.METRICS`.
         rng: source of the replicates.
-        minus: ``(seed, query)`` of another method on the same queries with the same seeds; the
+        minus: ``(seed, query)`` of another method on the same queries, with seeds of its own; the
             draws are then of the difference ``values - minus``.
         replicates: bootstrap replicates.
+    """
+    return with_error(values, cluster, metric, rng, minus, replicates)[0]
 
-    Source:
-        Weighted quantiles: Cochran and Cox 1957, Experimental Designs, t for unequal variances; we
-        apply it at every level. Variances: the two-way random model of seeds and queries.
+
+def with_error(
+    values: NDArray[Any],
+    cluster: NDArray[Any],
+    metric: str,
+    rng: np.random.Generator,
+    minus: NDArray[Any] | None = None,
+    replicates: int = REPLICATES,
+) -> tuple[NDArray[np.float64], Error]:
+    """Return what :func:`confidence` does, and the variances that it is made from.
+
+    Arguments as :func:`confidence`.
     """
     kind = _Medians if metric == "MdR" else _Means
-    terms = [(1.0, kind.of(values, cluster))]
-    if minus is not None:
-        terms.append((-1.0, kind.of(minus, cluster)))
-
-    def statistic(weights: NDArray[Any]) -> NDArray[np.float64]:
-        return np.asarray(sum(sign * term.weighted(weights) for sign, term in terms))
-
-    n_cluster, n_seed = len(np.unique(cluster)), len(values)
-    of_seed = statistic(np.ones((1, n_cluster)))[0]  # (seed,)
-    middle = of_seed.mean()
-    drawn = np.concatenate([statistic(w) for w in _drawn_weights(n_cluster, replicates, rng)])
-    together = drawn.mean(axis=1)  # (replicate,)
+    terms = [kind.of(of_method, cluster) for of_method in (values, minus) if of_method is not None]
+    n_cluster = len(np.unique(cluster))
+    of_seed = [term.weighted(np.ones((1, n_cluster)))[0] for term in terms]
+    blocks = [
+        [term.weighted(weights) for term in terms]
+        for weights in _drawn_weights(n_cluster, replicates, rng)
+    ]
+    drawn = [np.concatenate(of_term) for of_term in zip(*blocks, strict=True)]
+    means = [draws.mean(axis=1) for draws in drawn]
+    together = means[0] - means[1] if minus is not None else means[0]  # (replicate,)
     sample = np.sort(together)
-    if n_seed == 1:
-        return sample
-    interaction = (drawn - together[:, None]).var(axis=0).sum() / (n_seed - 1) / n_seed
-    spread = together.var()
-    of_queries, of_seeds = max(0.0, spread - interaction), of_seed.var(ddof=1) / n_seed
-    total = of_queries + of_seeds
-    if total == 0:
-        return np.full(replicates, middle)
-    scale = np.sqrt(of_queries / spread) if spread > 0 else 0.0
-    student = np.sqrt(of_seeds) * special.stdtrit(n_seed - 1, _grid(replicates))
-    parts = np.sqrt(of_queries) * scale * (sample - middle) + np.sqrt(of_seeds) * student
-    return np.asarray(middle + parts / np.sqrt(total))
+    error = Error.of(together, drawn, of_seed, n_cluster)
+    if max(error.runs) == 1:
+        return sample, error
+    middle = of_seed[0].mean() - (of_seed[1].mean() if minus is not None else 0.0)
+    return middle + quantiles_over_seeds(sample - middle, error), error
 
 
 def resampled_means(
@@ -196,10 +184,6 @@ def resampled_means(
     means = _Means.of(values, cluster)
     drawn = _drawn_weights(len(np.unique(cluster)), replicates, rng)
     return np.concatenate([means.weighted(weights) for weights in drawn])
-
-
-def _grid(n: int) -> NDArray[np.float64]:
-    return (np.arange(n) + 0.5) / n
 
 
 def _drawn_weights(

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from xpool.statistics.bootstrap import LEVEL
+from xpool.statistics.over_seeds import LEVEL
 
 Word = Literal["reproduced", "not distinguishable", "lower", "higher", "not comparable"]
 

@@ -15,7 +15,7 @@ from xpool.project import paths
 from xpool.project.made import read_made
 from xpool.project.params import read, setting
 from xpool.report.protocol import METRICS
-from xpool.statistics.bootstrap import LEVEL
+from xpool.statistics.over_seeds import LEVEL
 
 SOURCES = {
     "seed": "Seed of the whole run",
