@@ -83,9 +83,9 @@ class SceneDiversity(Study):
         drawn = block.scenes and benchmark == benchmarks_of(block, path)[0]
         return block.methods if drawn else _methods(block, path)
 
-    def needs_validation(self, block: SceneDiversityBlock) -> bool:
-        """Return whether a part judges on the benchmark's own videos."""
-        return bool(block.distractors) or block.bins > 1
+    def least_validation(self, block: SceneDiversityBlock) -> int:
+        """Return one video and its distractors, or 0 where all parts use generated videos."""
+        return 1 + max(block.distractors) if block.distractors else int(block.bins > 1)
 
     def check(self, block: SceneDiversityBlock, path: Path) -> Iterable[str]:
         """Yield numbers of scenes and of distractors that do not fit into a video."""

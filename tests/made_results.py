@@ -26,8 +26,10 @@ PARAMS = {
     },
     "frames": {"sampling": "uniform", "short_videos": "mask"},
     "encoder": {"model": "tiny", "pretrained": "mini_world"},
-    "train": {"reads": "embeddings", "frames": 12},
+    "train": {"reads": "embeddings", "frames": 12, "epochs": 3},
 }
+OPENAI = ("a63082132ba4f97a80bea76823f544493bffa8082296d62d71581a4feff1576f",)
+"""SHA-256 of the weights of openai/clip-vit-base-patch32, as other projects have recorded it."""
 SIZES = {"msrvtt": (200, 200), "msvd": (1043, 100), "lsmdc": (199, 199)}
 LEVEL = {"mean_pool": 10.0, "self_attention": 11.5, "xpool": 27.0, "top_k": 20.0}
 
@@ -115,9 +117,18 @@ VIDEOS = {
 """What the manifest's report says of the videos."""
 
 
+def write_encoder(params, architecture="ViT-B/32", weights=OPENAI):
+    """Write the description of an encoder, by default of the one of the published figures."""
+    folder = paths.encoder(params["setting"])
+    folder.mkdir(parents=True, exist_ok=True)
+    about = params["encoder"] | {"architecture": architecture, "weights": list(weights)}
+    (folder / "encoder.json").write_text(json.dumps(about))
+
+
 def write_results(params=PARAMS, curves=True):
     """Write params.yaml, the metrics, the statistics and the curves under the current folder."""
     Path("params.yaml").write_text(yaml.safe_dump(params))
+    write_encoder(params)
     rng = np.random.default_rng(7)
     table = paths.metrics_table(params["setting"])
     table.parent.mkdir(parents=True, exist_ok=True)

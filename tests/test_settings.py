@@ -341,14 +341,19 @@ WRONG = {
     ),
     "the official protocol with studies": (
         {"selection": "test_window", "manifest.msrvtt.val_videos": 0},
-        "made.yaml: ablations.temperature.benchmarks: the study is judged on the validation split, "
-        "but manifest.msrvtt.val_videos is 0 (MSR-VTT has no official one); raise it, or take "
+        "made.yaml: ablations.temperature.benchmarks: the study needs a validation split, but "
+        "manifest.msrvtt.val_videos is 0 (MSR-VTT has no official one); raise it, or take "
         "msrvtt off this list or temperature off studies",
     ),
     "studies on a generated benchmark without validation": (
         {"selection": "last", "generate.msvd.videos.val": 0},
-        "made.yaml: ablations.temperature.benchmarks: the study is judged on the validation split, "
-        "but generate.msvd.videos.val is 0; raise it, or take msvd off",
+        "made.yaml: ablations.temperature.benchmarks: the study needs a validation split, but "
+        "generate.msvd.videos.val is 0; raise it, or take msvd off",
+    ),
+    "more distractors than other validation videos": (
+        {"manifest.msrvtt.val_videos": 8},
+        "made.yaml: ablations.scene_diversity.benchmarks: the study needs a validation "
+        "split of 9 videos or more, but manifest.msrvtt.val_videos is 8 (MSR-VTT has no official",
     ),
     "a study of a method without recipes": (
         {"recipes.top_k": ...},

@@ -191,15 +191,15 @@ def _frames(params: Setting, path: Path) -> None:
 
 def _selection(params: Setting, path: Path) -> None:
     for name in params.benchmarks if params.selection == "val" else ():
-        if lacking := _no_validation(params, name, path):
+        if lacking := _too_few(params, name, 1, path):
             raise InputError(
                 f"{path}: selection: 'val' needs a validation split, but {lacking}; "
                 "raise it, or choose last or test_window"
             )
 
 
-def _no_validation(params: Setting, name: str, path: Path) -> str:
-    """Say why a benchmark has no validation split; empty if it has one."""
+def _too_few(params: Setting, name: str, least: int, path: Path) -> str:
+    """Say which key gives a benchmark fewer validation videos than that; empty if none does."""
     benchmark = _benchmark(name, "benchmarks", path)
     if benchmark.validation_option:
         key = f"manifest.{name}.{benchmark.validation_option}"
@@ -208,7 +208,8 @@ def _no_validation(params: Setting, name: str, path: Path) -> str:
         key, why = f"generate.{name}.videos.val", ""
     else:
         return ""
-    return "" if read(key, int, path) else f"{key} is 0{why}"
+    count = read(key, int, path)
+    return f"{key} is {count}{why}" if count < least else ""
 
 
 def _recipes(params: Setting, path: Path) -> None:
@@ -270,11 +271,12 @@ def _listed_study(params: Setting, study: Study, block: Any, path: Path) -> set[
         )
     methods: set[str] = set()
     for benchmark in [name for name in block.benchmarks if name in params.benchmarks]:
-        lacking = _no_validation(params, benchmark, path)
-        if lacking and study.needs_validation(block):
+        least = study.least_validation(block)
+        if lacking := _too_few(params, benchmark, least, path):
+            size = f" of {least} videos or more" if least > 1 else ""
             raise InputError(
-                f"{key}.benchmarks: the study is judged on the validation split, but {lacking}; "
-                f"raise it, or take {benchmark} off this list or {study.name} off studies"
+                f"{key}.benchmarks: the study needs a validation split{size}, but {lacking}; raise "
+                f"it, or take {benchmark} off this list or {study.name} off studies"
             )
         for method in study.methods(block, benchmark, path):
             methods.add(method)

@@ -4,6 +4,7 @@ The text transformer is checked against a plain implementation here; the hub aga
 this machine that answers as the hub does.
 """
 
+import hashlib
 import http.server
 import json
 import os
@@ -19,9 +20,9 @@ import torch
 import yaml
 from made_clip import MEAN, STD, spread, write_clip
 from safetensors.torch import load_file, save_file
-from transformers import CLIPModel, CLIPTokenizerFast
+from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPTokenizerFast
 
-from xpool.encoders.base import EncoderParams, open_encoder
+from xpool.encoders.base import EncoderParams, open_encoder, vit_name
 from xpool.encoders.embed import embed_images, embed_texts
 from xpool.encoders.huggingface import HuggingFace
 from xpool.encoders.openclip import CONFIG, WEIGHTS, OpenClip
@@ -754,3 +755,35 @@ def test_weights_stage_without_a_hub_is_one_line(tmp_path):
     assert errors[0].startswith("error: params.yaml: encoder.model: 'someone/tiny' could not be")
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "data").exists()
+
+
+# --- what an encoder is, whatever it is called ---
+
+
+def sha256(path):
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_weights_are_known_by_the_digest_of_their_file(weights, model_folder, tmp_path):
+    digests = OpenClip.weights_digests(openclip_params("small-test-quick", weights["safetensors"]))
+    assert list(digests) == [sha256(weights["safetensors"])]
+    digests = HuggingFace.weights_digests(hub_params(model_folder))
+    assert list(digests) == [sha256(model_folder / "model.safetensors")]
+
+
+def test_openais_tag_is_known_by_the_digest_in_its_address():
+    """The one that OpenAI's own package checks."""
+    (digest,) = OpenClip.weights_digests(openclip_params("ViT-B-32", "openai"))
+    assert digest == "40d365715913c9da98579312b702a82c18be219cc2a73407c4526f58eba950af"
+    assert not list(OpenClip.weights_digests(openclip_params("ViT-B-32", "laion400m_e32")))
+
+
+def test_the_architecture_is_that_of_the_config(encoders):
+    """Oracle: the names of CLIP's own models, by the shapes that its paper states."""
+    assert {encoder.architecture() for encoder in encoders.values()} == {"ViT-32x2/8@16px"}
+    with torch.device("meta"):
+        model = CLIPModel(CLIPConfig())  # transformers' default is ViT-B/32
+    found = HuggingFace(model, None, CLIPImageProcessor())
+    assert found.architecture() == "ViT-B/32"
+    assert vit_name(768, 12, 16, 224) == "ViT-B/16"
+    assert vit_name(1024, 24, 14, 336) == "ViT-L/14@336px"

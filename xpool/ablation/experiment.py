@@ -114,9 +114,9 @@ class Study(ABC):
         listed: list[str] = getattr(block, "methods", ["xpool"])
         return listed
 
-    def needs_validation(self, block: Any) -> bool:
-        """Return whether a trial is judged on the benchmark's validation split."""
-        return True
+    def least_validation(self, block: Any) -> int:
+        """Return how many videos of the benchmark's validation split a trial needs."""
+        return 1
 
     def check(self, block: Any, path: Path) -> Iterable[str]:
         """Yield what is wrong with a block beyond its types, as ``key: what is wrong``.

@@ -72,6 +72,15 @@ class Encoder(nn.Module, ABC):
         return ()
 
     @classmethod
+    def weights_digests(cls, params: EncoderParams) -> Iterable[str]:
+        """Yield the SHA-256 of the files from which :meth:`prepare` takes the weights."""
+        return ()
+
+    def architecture(self) -> str:
+        """Return the architecture by the config, as papers name it, e.g. ``ViT-B/32``."""
+        return "unknown"
+
+    @classmethod
     @abstractmethod
     def prepare(cls, params: EncoderParams, folder: Path) -> None:
         """Fetch the weights through the library and write them into ``folder``, without code."""
@@ -129,6 +138,20 @@ def open_encoder(folder: Path) -> Encoder:
     return opened
 
 
+_SIZES = {(768, 12): "B", (1024, 24): "L", (1280, 32): "H"}
+
+
+def vit_name(width: int, layers: int, patch_px: int, size_px: int) -> str:
+    """Return the name that papers give to an image tower.
+
+    Example:
+        >>> vit_name(768, 12, 32, 224), vit_name(1024, 24, 14, 336)
+        ('ViT-B/32', 'ViT-L/14@336px')
+    """
+    size = _SIZES.get((width, layers), f"{width}x{layers}")
+    return f"ViT-{size}/{patch_px}{'' if size_px == 224 else f'@{size_px}px'}"
+
+
 def describe(encoder: Encoder, params: EncoderParams, folder: Path) -> dict[str, Any]:
     """Return an encoder's description: where it came from, its shape, and its files' digests.
 
@@ -141,6 +164,8 @@ def describe(encoder: Encoder, params: EncoderParams, folder: Path) -> dict[str,
         "pretrained": params.pretrained,
         "dim": encoder.dim,
         "size_px": encoder.size_px,
+        "architecture": encoder.architecture(),
+        "weights": sorted(encoder.weights_digests(params)),
         "mean": list(encoder.mean),
         "std": list(encoder.std),
         "sha256": {

@@ -14,10 +14,10 @@ from typing import Any, Self, cast
 import torch
 from torch import Tensor, nn
 
-from xpool.encoders.base import Encoder, EncoderParams
+from xpool.encoders.base import Encoder, EncoderParams, vit_name
 from xpool.encoders.patches import multiply_patches
 from xpool.pooling import TextTransformer
-from xpool.project.digests import refuse_lfs_pointer
+from xpool.project.digests import refuse_lfs_pointer, sha256
 from xpool.project.errors import InputError
 
 log = logging.getLogger(__name__)
@@ -50,6 +50,29 @@ class HuggingFace(Encoder):
                 "pretrained: must be hub with library huggingface, where model names the weights; "
                 f"got {params.pretrained}"
             )
+
+    @classmethod
+    def weights_digests(cls, params: EncoderParams) -> Iterable[str]:
+        """Yield the digest of the file that transformers loads, of a folder or of the hub's cache.
+
+        It prefers safetensors.
+        """
+        from huggingface_hub import try_to_load_from_cache
+
+        for name in ("model.safetensors", "pytorch_model.bin"):
+            file: Any = Path(params.model, name)
+            if not Path(params.model).is_dir():
+                file = try_to_load_from_cache(params.model, name)  # no path if it is not there
+            if isinstance(file, str | Path) and Path(file).is_file():
+                yield sha256(Path(file))
+                return
+
+    def architecture(self) -> str:
+        """Return the name of the image tower."""
+        vision = self.model.config.vision_config
+        return vit_name(
+            vision.hidden_size, vision.num_hidden_layers, vision.patch_size, vision.image_size
+        )
 
     @classmethod
     def prepare(cls, params: EncoderParams, folder: Path) -> None:

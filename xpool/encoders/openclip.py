@@ -6,6 +6,7 @@ imports this file.
 
 import json
 import logging
+import re
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,10 +18,10 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from xpool.encoders.activation import has_quick_gelu
-from xpool.encoders.base import Encoder, EncoderParams
+from xpool.encoders.base import Encoder, EncoderParams, vit_name
 from xpool.encoders.patches import multiply_patches
 from xpool.pooling import TextTransformer
-from xpool.project.digests import refuse_lfs_pointer
+from xpool.project.digests import refuse_lfs_pointer, sha256
 from xpool.project.errors import InputError
 
 log = logging.getLogger(__name__)
@@ -62,6 +63,25 @@ class OpenClip(Encoder):
             )
         if params.pretrained == "hub":
             yield "pretrained: hub is for library huggingface; name a tag or a weights file"
+
+    @classmethod
+    def weights_digests(cls, params: EncoderParams) -> Iterable[str]:
+        """Yield the digest of a local file, or the one in the address of a tag of OpenAI's."""
+        import open_clip
+
+        tag = open_clip.get_pretrained_cfg(params.model, params.pretrained)
+        if tag:
+            yield from re.findall(r"/([0-9a-f]{64})/", tag.get("url", ""))
+        elif Path(params.pretrained).is_file():
+            yield sha256(Path(params.pretrained))
+
+    def architecture(self) -> str:
+        """Return the name of the image tower, if it is a plain vision transformer."""
+        visual = self.model.visual
+        if not all(hasattr(visual, name) for name in ("patch_size", "image_size", "transformer")):
+            return "unknown"
+        tower = visual.transformer
+        return vit_name(tower.width, tower.layers, visual.patch_size[0], visual.image_size[0])
 
     @classmethod
     def prepare(cls, params: EncoderParams, folder: Path) -> None:

@@ -3,12 +3,14 @@
 The captions of the tables state all of it. The printed names of methods and metrics are here too.
 """
 
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from xpool.data.benchmark import load
 from xpool.metrics import REPORTED
+from xpool.project import paths
 from xpool.project.params import read, setting
 
 METHODS = {
@@ -37,8 +39,12 @@ _READS = {
     "embeddings": "towers frozen, only their final projections trained",
     "frames": "the whole encoder fine-tuned",
 }
-_BACKBONES = {"openai/clip-vit-base-patch32": "ViT-B/32", "ViT-B-32": "ViT-B/32"}
-"""Names that papers use for an encoder; any other encoder keeps its own name."""
+PUBLISHED = {
+    "a63082132ba4f97a80bea76823f544493bffa8082296d62d71581a4feff1576f": "ViT-B/32",
+    "40d365715913c9da98579312b702a82c18be219cc2a73407c4526f58eba950af": "ViT-B/32",
+}
+"""Architecture of the weights that the published figures start from, by the SHA-256 of their files:
+``pytorch_model.bin`` of openai/clip-vit-base-patch32, and OpenAI's own ``ViT-B-32.pt``."""
 _SHORT_VIDEOS = {
     "mask": "missing frames of short videos masked",
     "repeat_last": "the last frame of short videos repeated",
@@ -66,7 +72,8 @@ class Protocol:
     seeds: tuple[int, ...]
     selection: str
     backbone: str
-    """Encoder by the name that papers use, e.g. ViT-B/32, and whether its towers were frozen."""
+    """Encoder by its architecture and weights, and whether its towers were frozen; the name that
+    papers use, e.g. ViT-B/32, alone for the weights that published figures start from."""
     training: str
     """Encoder, which part of it was trained, and frames, in words."""
     zero_shot: bool = False
@@ -138,6 +145,17 @@ def in_order(methods: Iterable[str]) -> tuple[str, ...]:
     return tuple(sorted(methods, key=lambda method: (index.get(method, unknown), method)))
 
 
+def backbone(description: Mapping[str, Any]) -> str:
+    """Return the name of a described encoder: the architecture alone where its weights are known.
+
+    Neither depends on what the model is called: see :data:`PUBLISHED`.
+    """
+    name, weights = description.get("architecture", "unknown"), description.get("weights", [])
+    if name in {PUBLISHED.get(digest) for digest in weights}:
+        return str(name)
+    return f"{name} with the weights {description['model']} ({description['pretrained']})"
+
+
 def read_protocols() -> list[Protocol]:
     """Return the protocol of each benchmark that ``params.yaml`` lists, in the same order."""
     reads, short = read("train.reads", str), read("frames.short_videos", str)
@@ -150,6 +168,10 @@ def read_protocols() -> list[Protocol]:
         f"{trained}; {read('train.frames', int)} frames a video "
         f"({read('frames.sampling', str)} sampling, {_SHORT_VIDEOS.get(short, short)})."
     )
+    description = paths.encoder(setting()) / "encoder.json"
+    encoder = {"model": model, "pretrained": read("encoder.pretrained", str)}
+    if description.is_file():
+        encoder = json.loads(description.read_text(encoding="utf-8"))
     mini = "Mini " if setting() == "mini" else ""
     return [
         Protocol(
@@ -160,7 +182,7 @@ def read_protocols() -> list[Protocol]:
             methods=in_order(["xpool", *read("baselines", list[str])]),
             seeds=tuple(sorted(read("seeds", list[int]))),
             selection=read("selection", str),
-            backbone=f"{_BACKBONES.get(model, model)}{frozen}",
+            backbone=f"{backbone(encoder)}{frozen}",
             training=training,
             zero_shot=zero_shot,
         )

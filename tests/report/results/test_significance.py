@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
-from made_results import PARAMS, VIDEOS, write_results
+from made_results import PARAMS, VIDEOS, write_encoder, write_results
 
 from xpool.project import paths
 from xpool.project.errors import InputError
@@ -83,7 +83,7 @@ def project(tmp_path, monkeypatch):
 def paper(**changes):
     """The paper's setting: real data, so that published figures can be compared."""
     encoder = {"model": "openai/clip-vit-base-patch32", "pretrained": "hub"}
-    fine_tuned = {"reads": "frames", "frames": 12}
+    fine_tuned = {"reads": "frames", "frames": 12, "epochs": 3}
     write_results(
         {**PARAMS, "setting": "paper", "encoder": encoder, "train": fine_tuned, **changes}
     )
@@ -127,9 +127,40 @@ def test_verdicts_name_the_files_behind_both_figures():
 
 @pytest.mark.usefixtures("project")
 def test_frozen_towers_are_another_backbone():
-    frozen = {"reads": "embeddings", "frames": 12}
+    frozen = {"reads": "embeddings", "frames": 12, "epochs": 3}
     found = paper(selection="test_window", train=frozen).query("method == 'xpool'")
     assert "other backbone: ViT-B/32, ours ViT-B/32, towers frozen" in found["verdict"].iloc[0]
+
+
+@pytest.mark.usefixtures("project")
+@pytest.mark.parametrize(
+    ("model", "about", "said"),
+    [
+        ("/disk/my-copy", {}, None),
+        (
+            "openai/clip-vit-base-patch32",
+            {"weights": ["0" * 64]},
+            "ours ViT-B/32 with the weights openai/clip-vit-base-patch32 (hub)",
+        ),
+        ("openai/clip-vit-base-patch32", {"architecture": "ViT-B/16"}, "ours ViT-B/16 with the w"),
+    ],
+    ids=["the same weights in a folder", "a folder of that name", "another architecture"],
+)
+def test_the_backbone_is_judged_by_config_and_weights_and_not_by_name(model, about, said):
+    encoder = {"model": model, "pretrained": "hub"}
+    params = {**PARAMS, "setting": "paper", "encoder": encoder, "selection": "test_window"}
+    write_results(params | {"train": {"reads": "frames", "frames": 12, "epochs": 3}})
+    write_encoder(params, **about)
+    protocols = read_protocols()
+    found = judged(
+        protocols[0], on_benchmark(protocols[0], read_published()),
+        inputs.read_metrics(protocols), read_statistics("cells", protocols),
+    )  # fmt: skip
+    verdict = found.query("method == 'xpool' and metric == 'R@1'")["verdict"].iloc[0]
+    if said is None:
+        assert "backbone" not in verdict
+    else:
+        assert f"other backbone: ViT-B/32, {said}" in verdict
 
 
 @pytest.mark.usefixtures("project")

@@ -190,7 +190,7 @@ def test_caption_of_the_paper_setting():
     protocols, metrics = use(
         setting="paper",
         selection="test_window",
-        train={"reads": "frames", "frames": 12},
+        train={"reads": "frames", "frames": 12, "epochs": 3},
         encoder={"model": "openai/clip-vit-base-patch32", "pretrained": "hub"},
     )
     table = made("msrvtt", protocols, metrics)
