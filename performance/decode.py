@@ -47,6 +47,7 @@ FRAMES = FramesParams(
     short_videos="mask",
     storage="raw",
     timeout_s=120.0,
+    allowed_cut=0.0,
     allowed_unreadable=0.0,
 )
 REPEATS = 3

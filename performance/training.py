@@ -26,6 +26,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from performance.measure import Row, paired, peak_mib, seconds
 from xpool.data import transforms
+from xpool.data.decode import Decoded
 from xpool.data.frame_cache import FramesParams
 from xpool.data.manifest import COLUMNS
 from xpool.data.packing import Packer
@@ -326,7 +327,7 @@ def write_frames(load: Load) -> FramesParams:
     for number in range(load.videos):
         video_id = f"video{number}"
         pixels: NDArray[np.uint8] = rng.integers(0, 256, (COUNT, *load.size, 3), np.uint8)
-        packer.add((video_id, ""), (pixels, np.arange(COUNT), COUNT))
+        packer.add((video_id, ""), Decoded(pixels, np.arange(COUNT), COUNT))
         texts += [
             ("train", video_id, f"{video_id}#{k}", f"{k} of {number}", "")
             for k in range(load.captions)
@@ -346,5 +347,6 @@ def write_frames(load: Load) -> FramesParams:
         short_videos="mask",
         storage="raw",
         timeout_s=60.0,
+        allowed_cut=0.0,
         allowed_unreadable=0.0,
     )

@@ -11,7 +11,8 @@ from xpool.training.recipes import Recipe, TrainParams
 
 FRAMES = FramesParams(
     counts=[worlds.FRAMES], rules=["uniform"], sampling="uniform", seed=0, short_side_px=48,
-    antialias=True, short_videos="mask", storage="raw", timeout_s=60.0, allowed_unreadable=0.0,
+    antialias=True, short_videos="mask", storage="raw", timeout_s=60.0, allowed_cut=0.0,
+    allowed_unreadable=0.0,
 )  # fmt: skip
 TRAIN = {
     "reads": "embeddings", "frames": worlds.FRAMES, "epochs": 2, "batch_size": 16,

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from xpool.data import decode_decord
-from xpool.data.decode import DecodeError, decode, resized
+from xpool.data.decode import decode, resized
+from xpool.data.video_file import DecodeError
 
 SHARED = Path(__file__).resolve().parents[3] / "shared"
 NUMBER_BITS = 8
@@ -52,7 +53,7 @@ def sequential(path):
 def test_frames_are_the_ones_asked_for(tmp_path, name, codec):
     write_video(tmp_path / name, 150, codec)
     wanted = [0, 3, 50, 51, 99, 140, 149]
-    pixels, indices, video_frames = decode(tmp_path / name, lambda _: wanted, 64, True)
+    pixels, indices, video_frames, _ = decode(tmp_path / name, lambda _: wanted, 64, True)
     assert video_frames == 150
     assert indices.tolist() == wanted
     assert numbers(pixels) == wanted
@@ -63,7 +64,7 @@ def test_frames_are_the_ones_asked_for(tmp_path, name, codec):
 
 def test_indices_are_chosen_from_the_length(tmp_path):
     write_video(tmp_path / "v.mp4", 5)
-    pixels, indices, video_frames = decode(tmp_path / "v.mp4", lambda n: [n // 2], 32, True)
+    pixels, indices, video_frames, _ = decode(tmp_path / "v.mp4", lambda n: [n // 2], 32, True)
     assert (numbers(pixels), indices.tolist(), video_frames) == ([2], [2], 5)
 
 
@@ -72,7 +73,7 @@ def test_width_at_which_decord_pads_its_rows(tmp_path, width):
     """At 24, 48 and 72 decord itself returns four channels."""
     path = tmp_path / "v.mp4"
     write_video(path, 10, size=(48, width))
-    pixels, _, _ = decode(path, lambda n: [2, 5], min(48, width), True)
+    pixels, *_ = decode(path, lambda n: [2, 5], min(48, width), True)
     expected = sequential(path)[[2, 5]]
     assert pixels.shape == expected.shape
     assert np.abs(pixels.astype(int) - expected).max() <= 2
@@ -80,7 +81,7 @@ def test_width_at_which_decord_pads_its_rows(tmp_path, width):
 
 def test_video_of_one_frame(tmp_path):
     write_video(tmp_path / "v.avi", 1, "mpeg4")
-    pixels, _, video_frames = decode(tmp_path / "v.avi", lambda _: [0], 32, True)
+    pixels, _, video_frames, _ = decode(tmp_path / "v.avi", lambda _: [0], 32, True)
     assert (pixels.shape, video_frames) == ((1, 32, 48, 3), 1)
 
 
@@ -208,7 +209,7 @@ def test_real_frames_equal_a_sequential_decode(name):
     expected = sequential(SHARED / "clips" / name)
     short = min(expected.shape[1:3])
     wanted = np.unique(np.linspace(0, len(expected) - 1, 12).astype(int))
-    pixels, _, video_frames = decode(SHARED / "clips" / name, lambda _: wanted, short, True)
+    pixels, _, video_frames, _ = decode(SHARED / "clips" / name, lambda _: wanted, short, True)
     assert video_frames == len(expected)
     assert np.array_equal(pixels, expected[wanted])
 
@@ -216,28 +217,33 @@ def test_real_frames_equal_a_sequential_decode(name):
 @pytest.mark.skipif(not SHARED.is_dir(), reason="needs the real videos in ../shared")
 def test_container_that_decord_cannot_rewind_is_read():
     path = SHARED / "clips" / "containers" / "lego.mkv"
-    pixels, _, video_frames = decode(path, lambda n: [0, n - 1], 64, True)
+    pixels, _, video_frames, _ = decode(path, lambda n: [0, n - 1], 64, True)
     assert (len(pixels), video_frames) == (2, 147)
     with pytest.raises(DecodeError, match="frame 0 of 147 does not decode"):
         decode_decord.decode(path, lambda n: [0, n - 1], 64, True)
 
 
-@pytest.mark.parametrize("promised", [40, 90])
-def test_length_is_what_decodes_not_what_the_file_promises(tmp_path, promised):
-    """An AVI's stream header says how many frames there are."""
+@pytest.mark.parametrize(("promised", "allowed_cut"), [(40, 0.0), (61, 0.0), (90, 0.34)])
+def test_length_is_what_decodes_not_what_the_file_promises(tmp_path, promised, allowed_cut):
     path = tmp_path / "v.avi"
     write_video(path, 60, "mpeg4")
-    content = bytearray(path.read_bytes())
-    start = content.index(b"strh") + 40
-    assert int.from_bytes(content[start : start + 4], "little") == 60
-    content[start : start + 4] = promised.to_bytes(4, "little")
-    path.write_bytes(content)
+    promise(path, 60, promised)
     asked = []
-    pixels, indices, video_frames = decode(
-        path, lambda n: asked.append(n) or [0, n // 2, n - 1], 64, True
+    pixels, indices, video_frames, remarks = decode(
+        path, lambda n: asked.append(n) or [0, n // 2, n - 1], 64, True, allowed_cut
     )
     assert asked == [promised, 60]
     assert (numbers(pixels), indices.tolist(), video_frames) == ([0, 30, 59], [0, 30, 59], 60)
+    assert len(remarks) == (promised == 90)
+
+
+def promise(path, found, promised):
+    """Write another number of frames into an AVI's stream header."""
+    content = bytearray(path.read_bytes())
+    start = content.index(b"strh") + 40
+    assert int.from_bytes(content[start : start + 4], "little") == found
+    content[start : start + 4] = promised.to_bytes(4, "little")
+    path.write_bytes(content)
 
 
 @pytest.mark.parametrize("promised", [0, 3])
@@ -245,7 +251,7 @@ def test_video_without_any_frame_is_refused(tmp_path, monkeypatch, promised):
     """Whatever the file says, and before indices are chosen of no frames."""
     (tmp_path / "v.mp4").write_text("what it holds is made up below")
     monkeypatch.setattr(f"{decode.__module__}._frames_promised", lambda path: promised)
-    monkeypatch.setattr(f"{decode.__module__}._read", lambda *_: ([], 0))
+    monkeypatch.setattr(f"{decode.__module__}._read", lambda *_: ([], 0, ()))
     asked = []
     with pytest.raises(DecodeError, match=r"^it holds no frame$"):
         decode(tmp_path / "v.mp4", lambda n: asked.append(n) or [0], 64, True)

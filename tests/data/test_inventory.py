@@ -14,8 +14,8 @@ import yaml
 from projects import TOP, Project
 
 from xpool.data import inventory
-from xpool.data.decode import DecodeError, header
 from xpool.data.inventory import describe, listing, summary
+from xpool.data.video_file import DecodeError, header
 from xpool.project.errors import InputError
 
 

@@ -21,11 +21,12 @@ import pytest
 import yaml
 
 import xpool.data.packing
-from xpool.data.decode import DecodeError, decoder
+from xpool.data.decode import Decoded, decoder
 from xpool.data.frame_cache import FrameCache, FramesParams
 from xpool.data.manifest import COLUMNS, read_videos
 from xpool.data.packing import Packer, in_order, pack
 from xpool.data.sampling import cached_indices, frame_indices
+from xpool.data.video_file import DecodeError
 from xpool.project.errors import InputError
 from xpool.project.params import validate
 
@@ -42,6 +43,7 @@ SECTION = {
     "short_videos": "mask",
     "storage": "raw",
     "timeout_s": 60.0,
+    "allowed_cut": 0.01,
     "allowed_unreadable": 0.9,
 }
 LENGTHS = {"long": 100, "five": 5, "one": 1}
@@ -220,7 +222,7 @@ def test_torn_work_is_cut_back_and_done_again(packed, tmp_path, tear):
     def put(packer, videos):
         for video in videos:
             if video[0] in stored:
-                packer.add(video, stored.stored(video[0]))
+                packer.add(video, Decoded(*stored.stored(video[0])))
             else:
                 packer.reject(video, reasons[video[0]])
 
@@ -338,7 +340,7 @@ def test_several_shards_hold_the_same_frames(packed, tmp_path, monkeypatch):
     monkeypatch.setattr(xpool.data.packing, "SHARD_BYTES", 1000)
     packer = Packer(make(tmp_path / "work"))
     for video_id in stored.video_ids:
-        packer.add((video_id, ""), stored.stored(video_id))
+        packer.add((video_id, ""), Decoded(*stored.stored(video_id)))
     resumed = Packer(tmp_path / "work")
     assert len(resumed.rows) == 3
     resumed.finish({})
@@ -403,7 +405,7 @@ def test_pixels_depend_on_the_rules_that_are_cached_and_not_on_the_one_in_use():
         assert params(**{key: value}).about_pixels() == pixels, key
     other = {
         "counts": [12], "rules": ["uniform"], "seed": 1, "short_side_px": 40, "antialias": False,
-        "timeout_s": 1.0, "storage": "jpeg",
+        "timeout_s": 1.0, "storage": "jpeg", "allowed_cut": 0.5,
     }  # fmt: skip
     for key, value in other.items():
         assert params(**{key: value}).about_pixels() != pixels, key
@@ -485,6 +487,7 @@ def test_killed_stage_leaves_no_process_and_resumes_to_the_same_bytes(tmp_path):
         "frames-000.bin",
         "index.parquet",
         "quarantine.csv",
+        "remarks.csv",
         "summary.json",
     ]
     assert not list(tmp_path.glob(".work/frames/*@*"))

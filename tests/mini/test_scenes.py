@@ -29,7 +29,7 @@ WORLD = {
 FRAMES = {
     "counts": [4], "rules": ["uniform"], "sampling": "uniform", "seed": 0, "short_side_px": 32,
     "antialias": True, "short_videos": "mask", "storage": "raw", "timeout_s": 10.0,
-    "allowed_unreadable": 0.0,
+    "allowed_cut": 0.0, "allowed_unreadable": 0.0,
 }  # fmt: skip
 
 

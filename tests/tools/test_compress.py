@@ -9,7 +9,7 @@ import av
 import numpy as np
 import pytest
 
-from xpool.data.decode import header
+from xpool.data.video_file import header
 from xpool.project.errors import InputError
 from xpool.tools.compress import compress, compress_all, short_side
 

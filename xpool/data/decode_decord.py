@@ -4,17 +4,27 @@ The pipeline itself reads with PyAV (``xpool.data.decode``). This module imports
 every decoding process imports it.
 """
 
+import math
 import re
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from xpool.data.decode import ChooseIndices, Decoded, DecodeError, check_file, resized
+from xpool.data.decode import ChooseIndices, Decoded, first_frame, resized
+from xpool.data.video_file import DecodeError, Matrix, upright
+
+LIKE = 24
+"""How many levels the first frame may differ on average from PyAV's; another picture differs more.
+"""
 
 
 def decode(
-    path: Path, choose_indices: ChooseIndices, short_side_px: int, antialias: bool
+    path: Path,
+    choose_indices: ChooseIndices,
+    short_side_px: int,
+    antialias: bool,
+    allowed_cut: float = 0.0,
 ) -> Decoded:
     """Do with decord what :func:`xpool.data.decode.decode` does with PyAV.
 
@@ -23,19 +33,25 @@ def decode(
     (dmlc/decord#195, #252; in all twelve MSVD videos tried), while reading frame by frame agrees
     with FFmpeg to the bit.
 
+    decord takes no stream and no list of formats, and turns frames without mirroring them. PyAV
+    therefore opens the file first, and its first frame tells whether decord shows the same film.
+
     Args:
         path: the video file.
         choose_indices: maps the video's length to the wanted indices.
         short_side_px: shorter side of the resized frames.
-        antialias: see :func:`xpool.data.decode.resized`.
+        antialias: see :func:`xpool.data.decode.scaled`.
+        allowed_cut: not used: decord tells no lengths, and the pipeline's decoder has judged them.
 
     Raises:
-        DecodeError: the file is absent, empty, no video, or one of its frames does not decode.
+        DecodeError: the file is absent, empty, no video, or one of its frames does not decode, or
+            decord shows another picture than PyAV.
     """
     import decord
 
     decord.logging.set_level(decord.logging.QUIET)
-    check_file(path)
+    first, matrix, known = first_frame(path)
+    left = _left_to_turn(matrix, known)
     try:
         reader = decord.VideoReader(str(path), ctx=decord.cpu(0), num_threads=1)
         video_frames = len(reader)
@@ -55,11 +71,29 @@ def decode(
             raise DecodeError(
                 f"frame {index} of {video_frames} does not decode: {_reason(error, path)}"
             ) from error
+        if index == 0:
+            shown = upright(_rgb(frame.asnumpy()), left)
+            if shown.shape != first.shape or np.abs(shown - first.astype(int)).mean() > LIKE:
+                raise DecodeError("decord shows another picture than PyAV in the first frame")
         if index in wanted:
-            kept.append(resized(_rgb(frame.asnumpy()), short_side_px, antialias))
+            shown = upright(_rgb(frame.asnumpy()), left)
+            kept.append(resized(shown, short_side_px, antialias))
     if len(kept) < len(indices):
         raise DecodeError(f"frame {indices[len(kept)]} of {video_frames} does not decode")
-    return np.stack(kept), indices, video_frames
+    return Decoded(np.stack(kept), indices, video_frames)
+
+
+def _left_to_turn(matrix: Matrix | None, known: bool) -> Matrix | None:
+    """Return what is left to be done where decord has turned frames by the angle of their matrix.
+
+    It does so where it knows the matrix.
+    """
+    if matrix is None or not known:
+        return matrix
+    a, b, c, d = matrix
+    angle = math.atan2(b, a)
+    cos, sin = round(math.cos(angle)), round(math.sin(angle))
+    return cos * a - sin * c, cos * b - sin * d, sin * a + cos * c, sin * b + cos * d
 
 
 def _rgb(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:

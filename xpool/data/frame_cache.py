@@ -63,6 +63,9 @@ class FramesParams(Section):
     """``raw`` keeps each pixel; ``jpeg`` takes about a seventh of the disk, see docs/cost.md."""
     timeout_s: Annotated[float, Field(gt=0)]
     """Time limit for one video."""
+    allowed_cut: Annotated[float, Field(ge=0, le=1)]
+    """Share of the length that a video's file states which may be lacking; one frame always may.
+    What is accepted is listed in ``remarks.csv``."""
     allowed_unreadable: Annotated[float, Field(ge=0, le=1)]
     """Share of the videos that may be unreadable."""
 

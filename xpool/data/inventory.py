@@ -14,9 +14,9 @@ from typing import Any
 
 import pandas as pd
 
-from xpool.data.decode import Header, header
 from xpool.data.packing import available_cores, in_order
 from xpool.data.raw_folder import RawFolder
+from xpool.data.video_file import Header, header
 from xpool.project.digests import sha256
 from xpool.project.errors import InputError
 from xpool.project.progress import progress

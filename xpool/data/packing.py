@@ -7,6 +7,7 @@ A frame cache is a folder that :class:`xpool.data.frame_cache.FrameCache` reads:
 - ``index.parquet``: each video's shard, offset and frame size, the indices of its frames, the
   video's length, a checksum;
 - ``quarantine.csv``: videos that could not be read, and why;
+- ``remarks.csv``: videos of which a stream was chosen, or that were accepted though cut short;
 - ``summary.json``: counts, and the params on which the pixels depend.
 
 A killed run continues where it stopped and gives the same bytes as an uninterrupted one.
@@ -30,10 +31,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from xpool.data.decode import Decoded, DecodeError, decode, decoder, prepare_worker
+from xpool.data.decode import MEMORY_BYTES, Decoded, decode, decoder, prepare_worker
 from xpool.data.frame_cache import INDEX, JPEG_INDEX, FramesParams, shard_name, to_jpeg
 from xpool.data.manifest import Video
 from xpool.data.sampling import cached_indices
+from xpool.data.video_file import DecodeError
 from xpool.project import snapshot
 from xpool.project.errors import InputError
 from xpool.project.progress import progress
@@ -54,15 +56,17 @@ class Compressed(NamedTuple):
     frames: list[bytes]
     height: int
     width: int
-    indices: NDArray[np.int64]
+    indices: NDArray[np.integer[Any]]
     video_frames: int
+    remarks: tuple[str, ...]
 
 
 def compressed(job: Callable[..., Decoded], *task: Any) -> Compressed:
     """Call a job that decodes a video, and compress its frames, in the same process."""
-    pixels, indices, video_frames = job(*task)
+    pixels, indices, video_frames, remarks = job(*task)
     _, height, width, _ = pixels.shape
-    return Compressed([to_jpeg(frame) for frame in pixels], height, width, indices, video_frames)
+    files = [to_jpeg(frame) for frame in pixels]
+    return Compressed(files, height, width, indices, video_frames, remarks)
 
 
 def in_order(
@@ -70,7 +74,7 @@ def in_order(
 ) -> Generator[T | DecodeError, None, None]:
     """Run a job in several processes, and yield its results in the order of the tasks.
 
-    If a job hangs or crashes, only its own result is lost.
+    If a job fails in any way, hangs, crashes or runs out of memory, only its own result is lost.
 
     Args:
         job: reads a video, or raises :class:`DecodeError`; must pickle.
@@ -78,7 +82,7 @@ def in_order(
         timeout_s: time limit for one video.
         workers: number of processes.
     """
-    from pebble import ProcessExpired, ProcessPool
+    from pebble import ProcessPool
 
     pool = ProcessPool(
         max_workers=workers,
@@ -94,17 +98,35 @@ def in_order(
                 ahead.append(pool.schedule(job, task, timeout=timeout_s))
             if not ahead:
                 return
-            try:
-                yield ahead.popleft().result()
-            except DecodeError as error:
-                yield error
-            except TimeoutError:
-                yield DecodeError(f"it was not read within {timeout_s:g} s (frames.timeout_s)")
-            except ProcessExpired as error:
-                yield DecodeError(f"the decoder crashed (exit status {error.exitcode})")
+            done = ahead.popleft()
+            error = done.exception()
+            yield done.result() if error is None else _as_decode_error(error, timeout_s)
     finally:
         pool.stop()
         pool.join()
+
+
+def _as_decode_error(error: BaseException, timeout_s: float) -> DecodeError:
+    """Return why a job has no result, in one line; a fault of one video must not stop the rest.
+
+    Raises:
+        KeyboardInterrupt: the user stopped the job.
+    """
+    from pebble import ProcessExpired
+
+    match error:
+        case DecodeError():
+            return error
+        case KeyboardInterrupt():
+            raise error
+        case TimeoutError():
+            return DecodeError(f"it was not read within {timeout_s:g} s (frames.timeout_s)")
+        case ProcessExpired():
+            return DecodeError(f"the decoder crashed (exit status {error.exitcode})")
+        case MemoryError():
+            return DecodeError(f"it takes more than {MEMORY_BYTES >> 30} GiB of memory")
+    line = next(iter(str(error).splitlines()), "")
+    return DecodeError(f"the decoder failed ({type(error).__name__}: {line})")
 
 
 class Packer:
@@ -166,11 +188,11 @@ class Packer:
         """Append a video's frames."""
         sizes = {}
         if isinstance(decoded, Compressed):
-            files, height, width, indices, video_frames = decoded
+            files, height, width, indices, video_frames, remarks = decoded
             data = memoryview(b"".join(files))
             sizes = {"sizes": [len(file) for file in files]}
         else:
-            pixels, indices, video_frames = decoded
+            pixels, indices, video_frames, remarks = decoded
             data, (height, width) = pixels.data, pixels.shape[1:3]
         if self._end >= SHARD_BYTES:
             self._shard, self._end = self._shard + 1, 0
@@ -178,6 +200,8 @@ class Packer:
             file.write(data)
         row = {
             "video_id": video[0],
+            "path": video[1],
+            "remark": "; ".join(remarks),
             "shard": self._shard,
             "offset": self._end,
             "height": height,
@@ -202,16 +226,21 @@ class Packer:
         """Write the index and the lists; ``about`` is added to ``summary.json``."""
         packed = [row for row in self.rows if "reason" not in row]
         rejected = [row for row in self.rows if "reason" in row]
-        with replacing(self.cache / "quarantine.csv") as file:
-            writer = csv.DictWriter(file, ["video_id", "path", "reason"], lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rejected)
+        remarked = [row for row in packed if row["remark"]]
+        lists = ("quarantine", rejected, "reason"), ("remarks", remarked, "remark")
+        for name, rows, why in lists:
+            with replacing(self.cache / f"{name}.csv") as file:
+                columns = ["video_id", "path", why]
+                writer = csv.DictWriter(file, columns, extrasaction="ignore", lineterminator="\n")
+                writer.writeheader()
+                writer.writerows(rows)
         with replacing(self.cache / "index.parquet", "wb") as file:
             schema = JPEG_INDEX if any("sizes" in row for row in packed) else INDEX
             pq.write_table(pa.Table.from_pylist(packed, schema=schema), file)
         counts = {
             "videos": len(packed),
             "videos_unreadable": len(rejected),
+            "videos_remarked": len(remarked),
             "frames": sum(len(row["indices"]) for row in packed),
             "bytes": sum(map(_size, packed)),
         }
@@ -258,6 +287,7 @@ def pack(
             ),
             params.short_side_px,
             params.antialias,
+            params.allowed_cut,
         )
         for video_id, path in videos[done:]
     )
@@ -272,6 +302,10 @@ def pack(
                 packer.add(video, result)
     packer.finish({"params": params.about_pixels(), "decoder": decoder()})
     _check_share(packer, params.allowed_unreadable)
+    remarked = [row for row in packer.rows if row.get("remark")]
+    if remarked:
+        first = f"{remarked[0]['video_id']}: {remarked[0]['remark']}"
+        log.warning("%d videos are read with a remark (remarks.csv); %s", len(remarked), first)
     return packer.cache
 
 

@@ -77,45 +77,57 @@ def compress(source: Path, copy: Path) -> None:
     """
     import av
 
-    from xpool.data.decode import DecodeError, check_file
+    from xpool.data.video_file import DecodeError, open_video
 
-    check_file(source)
+    video = open_video(source)
     copy.parent.mkdir(parents=True, exist_ok=True)
     unfinished = copy.with_name(f".{copy.name}.part")
     state = source.stat()
     try:
-        with (
-            av.open(str(source)) as video,
-            av.open(str(unfinished), "w", format="mp4") as written,
-        ):
+        with video, av.open(str(unfinished), "w", format="mp4") as written:
             _write(_frames(video), written)
     except av.error.FFmpegError as error:
         unfinished.unlink(missing_ok=True)
         raise DecodeError(f"it does not decode: {error.strerror}") from error
+    except DecodeError:
+        unfinished.unlink(missing_ok=True)
+        raise
     os.utime(unfinished, ns=(state.st_atime_ns, state.st_mtime_ns))
     unfinished.replace(copy)
 
 
 def _frames(video: Any) -> Iterator[Any]:
-    """Yield the frames of the copy."""
-    from xpool.data.decode import DecodeError
+    """Yield the frames of the copy, upright."""
+    from xpool.data.decode import frames_of
+    from xpool.data.video_file import DecodeError, Length, video_stream
 
-    if not video.streams.video:
-        raise DecodeError("it holds no video stream")
-    stream = video.streams.video[0]
-    stream.thread_count = 1  # each core compresses another video
+    stream, _ = video_stream(video)
+    length = Length(video, stream)
     rate = stream.guessed_rate or stream.average_rate or Fraction(RATE_FPS)
     begin = (video.start_time or 0) / 1e6
     constant, last = ConstantRate(float(RATE_FPS / rate)), None
-    for number, frame in enumerate(video.decode(stream)):
-        time = number / float(rate) if frame.time is None else frame.time - begin
+    for number, (decoded, matrix) in enumerate(frames_of(video, stream, length)):
+        time = number / float(rate) if decoded.time is None else decoded.time - begin
+        frame = _upright(decoded, matrix)
         before, here = constant.take(time * RATE_FPS)
         yield from [last or frame] * before
         yield from [frame] * here
         last = frame
     if last is None:
         raise DecodeError("it holds no frame")
+    length.check(0.0)  # the copy would state what is left as its length
     yield from [last] * constant.end()
+
+
+def _upright(frame: Any, matrix: Any) -> Any:
+    """Return a frame as its display matrix says, since the copy has none."""
+    import av
+
+    from xpool.data.video_file import upright
+
+    if matrix is None:
+        return frame
+    return av.VideoFrame.from_ndarray(upright(frame.to_ndarray(format="rgb24"), matrix), "rgb24")
 
 
 def _write(frames: Iterable[Any], written: Any) -> None:
@@ -174,8 +186,8 @@ def compress_all(source: Path, copies: Path) -> None:
     Raises:
         InputError: some videos cannot be read; ``quarantine.csv`` among the copies says why.
     """
-    from xpool.data.decode import DecodeError
     from xpool.data.packing import available_cores, in_order
+    from xpool.data.video_file import DecodeError
     from xpool.project.progress import progress
     from xpool.project.workspace import replacing
 
