@@ -20,11 +20,13 @@ def project(tmp_path_factory):
         generate__msvd__videos={"train": 4, "val": 2, "test": 2},
     )
     pipeline = made.folder / "dvc.yaml"
-    for stage in ("manifest", "check"):
-        command = f"exec python -m xpool {stage}"
-        line = next(line for line in pipeline.read_text().splitlines() if command in line)
-        edited = f"{line.replace('exec ', '')} && sh {stage}.sh"
-        pipeline.write_text(pipeline.read_text().replace(line, edited))
+    for stage, arguments in (("manifest", " --benchmark ${item.benchmark}"), ("check", "")):
+        command = f"python -m xpool {stage}{arguments}\n"
+        assert pipeline.read_text().count(f"exec {command}") == 1
+        edited = pipeline.read_text().replace(
+            f"exec {command}", f"{command[:-1]} && sh {stage}.sh\n"
+        )
+        pipeline.write_text(edited)
         (made.folder / f"{stage}.sh").touch()
     return made
 
