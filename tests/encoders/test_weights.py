@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from transformers import CLIPModel, CLIPTokenizerFast
 
 from xpool.encoders.base import EncoderParams
-from xpool.encoders.embed import count_cut
+from xpool.encoders.embed import count_cut, warn_of_small_frames
 from xpool.encoders.huggingface import HuggingFace
 from xpool.encoders.openclip import OpenClip
 from xpool.encoders.sanity import check_encoder
@@ -203,6 +203,15 @@ def test_captions_over_the_context_are_counted(model, tmp_path, caplog):
     caplog.clear()
     assert count_cut(encoder, captions[:1]) == count_cut(encoder, []) == 0
     assert not caplog.text
+
+
+def test_frames_smaller_than_the_encoders_input_are_said(model, tmp_path, caplog):
+    encoder = prepared(HuggingFace, tmp_path / "out", model)
+    warn_of_small_frames(encoder, SIZE)
+    assert not caplog.text
+    warn_of_small_frames(encoder, SIZE - 1)
+    assert "stored at 15 pixels and enlarged to the encoder's 16" in caplog.text
+    assert "raise frames.short_side_px in params.yaml to 16" in caplog.text
 
 
 # open_clip

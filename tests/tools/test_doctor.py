@@ -54,9 +54,24 @@ def test_data_and_encoder_say_what_is_missing_and_how_to_get_it():
     Path("data", "mini", "encoder").mkdir()
     Path("data", "mini", "encoder", "encoder.json").touch()
     found = lines()
-    assert "msvd found" in found["data"][1]
+    assert "msvd not there yet (made by" in found["data"][1]
     assert "msrvtt not there yet" in found["data"][1]
     assert "prepared in data/mini/encoder" in found["encoder"][1]
+
+
+@pytest.mark.usefixtures("project")
+def test_an_incomplete_raw_folder_is_not_found():
+    with Path("params.yaml").open("a") as file:
+        file.write("manifest: {msvd: {allowed_missing: 0.0}}\n")
+    raw = Path("data", "mini", "raw", "msvd")
+    raw.mkdir(parents=True)
+    (raw / "captions_msvd.json").write_text("{}")
+    (raw / "a_0_1.avi").touch()
+    said = lines()["data"][1]
+    assert "msvd incomplete (data/mini/raw/msvd: not found: train_list.txt, val_list.txt" in said
+    for split in ("train", "val", "test"):
+        (raw / f"{split}_list.txt").write_text("a_0_1")
+    assert "msvd found, with 1 videos" in lines()["data"][1]
 
 
 @pytest.mark.usefixtures("project")

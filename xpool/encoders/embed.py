@@ -105,6 +105,18 @@ def embed_frames(
     return len(index)
 
 
+def warn_of_small_frames(encoder: Encoder, short_side_px: int) -> None:
+    """Say so if stored frames are smaller than the encoder's input, which blurs every image."""
+    if short_side_px < encoder.size_px:
+        log.warning(
+            "frames are stored at %d pixels and enlarged to the encoder's %d: raise "
+            "frames.short_side_px in params.yaml to %d",
+            short_side_px,
+            encoder.size_px,
+            encoder.size_px,
+        )
+
+
 def count_cut(encoder: Encoder, captions: Sequence[str]) -> int:
     """Return how many captions are longer than the encoder's context, and warn if any is."""
     context = encoder.tokenize([""]).shape[1]

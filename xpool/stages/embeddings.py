@@ -22,7 +22,7 @@ def main(
     from xpool.data.frame_cache import FrameCache, FramesParams
     from xpool.data.manifest import read_manifest
     from xpool.encoders.base import best_device, open_encoder
-    from xpool.encoders.embed import EmbeddingsParams, embed
+    from xpool.encoders.embed import EmbeddingsParams, embed, warn_of_small_frames
     from xpool.project import paths
     from xpool.project.params import read, setting
     from xpool.project.progress import progress
@@ -34,12 +34,13 @@ def main(
         log.info("%s: left empty, because train.reads is frames", destination)
         return
     batch_size = read("embeddings", EmbeddingsParams).batch_size
-    antialias = read("frames", FramesParams).antialias
+    frames = read("frames", FramesParams)
     encoder = open_encoder(paths.encoder(setting())).to(best_device()).eval()
+    warn_of_small_frames(encoder, frames.short_side_px)
     cache = FrameCache(paths.frames(setting(), benchmark))
     cache.verify()
     texts = read_manifest(paths.manifest(setting(), benchmark))
     texts = texts[texts["video_id"].isin(set(cache.video_ids))].reset_index(drop=True)
     video_ids = progress(cache.video_ids, f"{benchmark} videos")
     videos = ((video_id, *cache.stored(video_id)) for video_id in video_ids)
-    embed(encoder, texts, videos, batch_size, antialias, cache.decoder, destination)
+    embed(encoder, texts, videos, batch_size, frames.antialias, cache.decoder, destination)

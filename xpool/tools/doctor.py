@@ -72,15 +72,26 @@ def _data() -> str:
     from xpool.project.params import read, setting
 
     here = setting()
-    found = []
-    for benchmark in read("benchmarks", list[str]):
-        raw = paths.raw(here, benchmark)
-        if raw.is_dir():
-            found.append(f"{benchmark} found")
-        else:
-            how = "made by `make repro`" if here == "mini" else f"put it in {raw}"
-            found.append(f"{benchmark} not there yet ({how})")
+    found = [f"{name} {_raw_files(here, name)}" for name in read("benchmarks", list[str])]
     return f"setting {here}: {'; '.join(found)}"
+
+
+def _raw_files(here: str, name: str) -> str:
+    from xpool.data.benchmark import load
+    from xpool.data.raw_folder import RawFolder
+    from xpool.project.errors import InputError
+    from xpool.project.params import read
+
+    raw = paths.raw(here, name)
+    how = "made by `make repro`" if here == "mini" else f"put it in {raw}"
+    if not raw.is_dir() or not (folder := RawFolder.scan(raw, name)).by_name:
+        return f"not there yet ({how})"
+    benchmark = load(name)
+    try:
+        benchmark.annotation_files(folder, read(f"manifest.{name}", benchmark.Options))
+    except InputError as error:
+        return f"incomplete ({error})"
+    return f"found, with {len(folder.videos)} videos"
 
 
 def _weights() -> str:

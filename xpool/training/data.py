@@ -15,7 +15,7 @@ from xpool.data import transforms
 from xpool.data.frame_cache import FrameCache, FramesParams
 from xpool.data.manifest import read_manifest
 from xpool.encoders.base import open_encoder
-from xpool.encoders.embed import count_cut, embed_images, embed_texts
+from xpool.encoders.embed import count_cut, embed_images, embed_texts, warn_of_small_frames
 from xpool.encoders.embedding_cache import EmbeddingCache
 from xpool.pooling import TextTransformer
 from xpool.project import paths
@@ -149,6 +149,7 @@ class FrameData:
         captions = self.texts["caption"].tolist()
         self._tokens = self._encoder.tokenize(captions)
         count_cut(self._encoder, captions)
+        warn_of_small_frames(self._encoder, frames.short_side_px)
         self._train, self._frames_params = train, frames
 
     def towers(self) -> Towers:  # noqa: D102
