@@ -5,10 +5,12 @@ import json
 import re
 from pathlib import Path
 
+import nbformat
 import pytest
 from made_results import copy_notebook, write_results
+from nbclient import NotebookClient
 
-from xpool.project import paths
+from xpool.project import fingerprints, paths
 from xpool.project.errors import InputError
 from xpool.project.paths import TOP
 from xpool.report import notebook, typesetting
@@ -141,3 +143,24 @@ def test_unknown_notebook_names_those_that_are_there():
     with pytest.raises(InputError, match=r"elsewhere.ipynb: no such notebook; there are: here"):
         report.main("elsewhere")
     assert not Path("reports").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("folder", ["notebooks", "."])
+def test_notebook_runs_in_jupyter_and_is_saved_as_it_was(tmp_path, monkeypatch, folder):
+    """In a real kernel, whose folder is the notebook's own, and saved with outputs and notes."""
+    monkeypatch.chdir(tmp_path)
+    write_results()
+    Path("dvc.yaml").touch()
+    copy_notebook("results")
+    path = Path("notebooks/results.ipynb")
+    stored, digest = path.read_bytes(), fingerprints.without_outputs(path.read_bytes())
+    opened = nbformat.read(path, as_version=4)
+    resources = {"metadata": {"path": str(tmp_path / folder)}}
+    NotebookClient(opened, timeout=300, kernel_name="python3", resources=resources).execute()
+    opened.metadata["vscode"] = {"interpreter": "mine"}
+    nbformat.write(opened, path)
+    assert path.read_bytes() != stored
+    assert fingerprints.without_outputs(path.read_bytes()) == digest == stored
+    assert (paths.tables("mini") / "summary.csv").is_file()
+    assert not Path("notebooks/results").exists()
