@@ -290,6 +290,8 @@ def cell_of(load: Load, micro_batch: int | None) -> Cell:
         learn_contrastive_temperature=True,
         evaluations_per_epoch=1,
         precision="auto",
+        evaluation_precision="fp32",
+        deterministic=False,
         compile=load.compiled,
         workers=load.workers,
     )

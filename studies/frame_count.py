@@ -46,8 +46,9 @@ class FrameCount(Study):
     question = "How many frames does each method need, sampled how, and at what cost?"
     reading = (
         "`cost_ms` is the time for one gallery video: to encode its frames, and to score it "
-        "against all texts of the split. It is measured, so it differs between machines, and a "
-        "little between runs; R@1 does not. The paper uses 12 frames."
+        "against all texts of the split; on a CPU the computing time of the process, on a GPU the "
+        "time on the clock. It is measured, so it differs between machines, and a little between "
+        "runs; R@1 does not. The paper uses 12 frames."
     )
     block = FrameCountBlock
 

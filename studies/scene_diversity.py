@@ -40,6 +40,9 @@ class SceneDiversityBlock(Block):
     """Methods that ``baselines`` does not list are judged on generated videos only."""
     scenes: list[Annotated[int, Field(ge=1)]]
     """Numbers of scenes of a generated video; [] leaves that part out."""
+    lr_encoder: float = Field(ge=0)
+    """Learning rate of the frozen towers' two projections on generated videos, in place of the
+    recipes', which may be meant for fine-tuning the whole encoder."""
     world: WorldParams
     """The generated videos."""
     distractors: list[Whole]
@@ -119,7 +122,7 @@ def _scenes(block: SceneDiversityBlock, benchmark: str) -> Experiment:
         seed = int(point["seed"])
         trained = lab.train(
             benchmark, import_path(str(point["method"])), seed, block.epochs,
-            {"train.reads": "embeddings"}, folder,
+            {"train.reads": "embeddings", "recipe.lr_encoder": block.lr_encoder}, folder,
         )  # fmt: skip
         return lab.outcome(trained, keep=seed == block.seeds[0])
 
@@ -139,6 +142,7 @@ def _scenes(block: SceneDiversityBlock, benchmark: str) -> Experiment:
         depends=(
             block.methods,
             block.world.model_dump(),
+            block.lr_encoder,
             decided_by(benchmark, methods, block.epochs)[:-1],
             content([paths.encoder(setting())]),
         ),
@@ -155,7 +159,7 @@ def _distractors(
         gallery = trained.gallery
         frames, mask = spliced(gallery.frames, gallery.mask, int(point["distractors"]), rng)
         with torch.inference_mode():
-            scores = similarity(trained.model.pooling, gallery.text, frames, mask)
+            scores = similarity(trained.pooling, gallery.text, frames, mask)
         return Outcome(figures=figures_of(scores, gallery.video_of_text()))
 
     draws = range(block.draws)

@@ -19,7 +19,9 @@ TRAIN = {
     "micro_batch": None, "warmup": 0.1, "weight_decay": 0.2, "max_grad_norm": 1.0,
     "max_logit_scale": 100.0,
     "contrastive_temperature": "encoder", "learn_contrastive_temperature": True,
-    "evaluations_per_epoch": 2, "precision": "fp32", "compile": False, "workers": 0,
+    "evaluations_per_epoch": 2, "precision": "fp32",
+    "evaluation_precision": "fp32", "deterministic": False,
+    "compile": False, "workers": 0,
 }  # fmt: skip
 POOLINGS = {
     "xpool.xpool": {"heads": 1, "dropout": 0.3, "temperature": 1.0},

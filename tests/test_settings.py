@@ -8,7 +8,8 @@ import pytest
 import yaml
 
 from studies import variance
-from xpool.project import fingerprints, paths
+from xpool.encoders.base import EncoderParams
+from xpool.project import fingerprints, paths, plugins
 from xpool.project.errors import InputError
 from xpool.project.params import read
 from xpool.settings import check
@@ -307,6 +308,11 @@ WRONG = {
         "made.yaml: ablations.search.spaces.xpool.lr_pooling: Value error, give low and high",
     ),
     "no storage": ({"optuna.storage": ...}, "made.yaml: optuna.storage is missing"),
+    "heads that do not divide the encoder's width": (
+        {"recipes.self_attention.msvd.pooling.heads": 5},
+        "params.yaml: recipes.self_attention.msvd.pooling: SelfAttention: heads must be a divisor "
+        "of dim; got heads=5, dim=96",
+    ),
     "a storage that is no URL": (
         {"optuna.storage": "studies.db"},
         "params.yaml: optuna.storage: not a URL; write sqlite:///.optuna/studies.db, ",
@@ -555,3 +561,28 @@ def test_a_module_uses_its_files_and_the_values_that_it_reads(files):
     assert "notebooks/results.ipynb" in notebook["code"]
     assert notebook["params"]["train.frames"] == read("train.frames", int)
     assert "train" not in notebook["params"], "its page says nothing of the rest"
+
+
+@pytest.mark.parametrize(
+    ("library", "model", "width"),
+    [
+        ("openclip", "tiny", 96), ("openclip", "ViT-B-32", 512), ("openclip", "ViT-L-14", 768),
+        ("openclip", "no-such-model", None),
+        ("huggingface", "openai/clip-vit-base-patch32", 512), ("huggingface", "me/mine", None),
+    ],
+)  # fmt: skip
+def test_the_width_of_an_encoder_is_known_before_its_weights(library, model, width):
+    encoder = plugins.load(f"xpool.encoders.{library}", "ENCODER")
+    params = EncoderParams(library=library, model=model, pretrained="hub")
+    assert encoder.width(params) == width
+
+
+@pytest.mark.parametrize("on_gpu", [False, True])
+def test_compile_without_a_compiler_is_one_line(written, on_gpu, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: on_gpu)
+    monkeypatch.delenv("CC", raising=False)
+    monkeypatch.delenv("CXX", raising=False)
+    asks = written("mini", {"train.reads": "frames", "train.compile": True})
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert error_of(asks).startswith("made.yaml: train.compile: true needs a C and C++ compiler")
+    check(written("mini", {"train.reads": "embeddings", "train.compile": True}))

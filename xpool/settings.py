@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_type_hints
 
+import torch
 from pydantic import Field
 
 from xpool.ablation.experiment import Study, load_study
@@ -25,8 +26,16 @@ from xpool.project.errors import InputError
 from xpool.project.params import PARAMS_FILE, Section, Seed, load, read, validate
 from xpool.project.plugins import BrokenMemberError
 from xpool.training.pretrain import PretrainParams
-from xpool.training.recipes import Recipe, TrainParams, import_path, most_frames, recipe_for
+from xpool.training.recipes import (
+    Recipe,
+    TrainParams,
+    build_pooling,
+    import_path,
+    most_frames,
+    recipe_for,
+)
 from xpool.training.selection import Selection
+from xpool.training.towers import compiler
 
 log = logging.getLogger(__name__)
 
@@ -90,6 +99,7 @@ def check(path: Path = PARAMS_FILE) -> set[str]:
     _generated(params, path)
     _encoder(params, path)
     _frames(params, path)
+    _compiler(params, path)
     _selection(params, path)
     _recipes(params, path)
     methods = _studies(params, path)
@@ -189,6 +199,14 @@ def _frames(params: Setting, path: Path) -> None:
         )
 
 
+def _compiler(params: Setting, path: Path) -> None:
+    if params.train.reads == "frames" and params.train.compile and compiler() is None:
+        raise InputError(
+            f"{path}: train.compile: true needs a C and C++ compiler, and PATH has none; install "
+            "one (Debian: apt-get install g++), name it in CC and CXX, or write false"
+        )
+
+
 def _selection(params: Setting, path: Path) -> None:
     for name in params.benchmarks if params.selection == "val" else ():
         if lacking := _too_few(params, name, 1, path):
@@ -228,13 +246,19 @@ def _recipes(params: Setting, path: Path) -> None:
 
 
 def _fits(params: Setting, method: str, benchmark: str, path: Path) -> None:
-    """Check that a method has a recipe for a benchmark, and takes as many frames as a run sees."""
-    most = most_frames(import_path(method), recipe_for(import_path(method), benchmark, path))
+    """Check that a method has a recipe, takes a run's frames, and fits the encoder's width."""
+    recipe = recipe_for(import_path(method), benchmark, path)
+    most = most_frames(import_path(method), recipe)
     if params.train.frames > most:
         raise InputError(
             f"{path}: train.frames: {params.train.frames} frames are more than {method} has "
             f"positions for ({most:g}: recipes.{method}.{benchmark}.pooling.positions)"
         )
+    library = plugins.load(f"xpool.encoders.{params.encoder.library}", "ENCODER")
+    width = library.width(params.encoder)
+    if width is not None:
+        with torch.device("meta"):  # without memory or random weights
+            build_pooling(import_path(method), benchmark, recipe, width)
 
 
 def _studies(params: Setting, path: Path) -> set[str]:

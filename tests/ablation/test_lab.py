@@ -1,6 +1,8 @@
 """What a trial trains and judges, on the tiny world of ``worlds`` (oracles and properties)."""
 
 import dataclasses
+import gc
+import time
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +24,7 @@ from xpool.project.errors import InputError
 from xpool.project.params import read
 from xpool.project.paths import TOP
 from xpool.training.data import EmbeddingData
+from xpool.training.model import RetrievalModel
 from xpool.training.recipes import TrainParams
 
 METHODS = ["xpool.xpool", "baselines.mean_pool", "baselines.self_attention", "baselines.attention"]
@@ -289,7 +292,7 @@ def test_attention_shows_each_chosen_text_over_its_own_video(trained, monkeypatc
     trained.draw_attention(Path("unused.png"))
     gallery = trained.gallery
     with torch.inference_mode():
-        everything = trained.model.pooling.attention(gallery.text, gallery.frames, gallery.mask)
+        everything = trained.pooling.attention(gallery.text, gallery.frames, gallery.mask)
     texts = gallery.texts
     assert len(seen["names"]) == ATTENTION_ROWS
     for weights, name in zip(seen["w"], seen["names"], strict=True):
@@ -423,3 +426,33 @@ def test_fine_tuning_trials_start_from_the_same_encoder(tmp_path, monkeypatch, l
 def test_trained_cannot_be_changed(trained):
     with pytest.raises(dataclasses.FrozenInstanceError):
         trained.scores = None
+
+
+@pytest.mark.parametrize("reads", ["embeddings", "frames"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_trials_leave_no_model_and_no_optimiser(reads, precision, tmp_path, monkeypatch):
+    """Oracle: the interpreter's own list of live objects, after each of four trials."""
+
+    def alive():
+        kinds = (RetrievalModel, torch.optim.Optimizer)
+        return sum(issubclass(type(thing), kinds) for thing in gc.get_objects())
+
+    monkeypatch.chdir(tmp_path)
+    write_params(train__reads=reads, train__batch_size=8, train__precision=precision)
+    worlds.write_pixels("mini", "msvd")
+    worlds.write_embeddings(paths.embeddings("mini", "msvd"))
+    before, lab, counts = alive(), Lab(), []
+    lab.folder = tmp_path / "work"
+    kept = []
+    for seed in range(4):
+        kept.append(lab.train("msvd", "xpool.xpool", seed, 1, {}))
+        counts.append(alive() - before)
+    # under autocast accelerate lets a model refer to itself, until the next collection
+    assert max(counts) <= (1 if precision == "bf16" else 0), counts
+
+
+def test_cost_on_a_cpu_is_the_time_of_this_process_alone():
+    """Waiting stands for what other workers do meanwhile: on the clock, it would count."""
+    cpu = torch.device("cpu")
+    assert cost._least_time_s(lambda: time.sleep(0.1), cpu) < 0.05
+    assert cost._least_time_s(lambda: sum(range(2_000_000)), cpu) > 0.005

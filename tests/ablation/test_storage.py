@@ -14,9 +14,9 @@ from pathlib import Path
 import optuna
 import psycopg
 import pytest
-from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 
+from xpool.ablation.patience import PatientStorage
 from xpool.ablation.storage import (
     OptunaParams,
     address,
@@ -73,9 +73,9 @@ def test_a_new_file_is_made_with_its_folder_and_keeps_what_is_written():
 
 def test_heartbeat_and_grace_are_set():
     storage = open_storage(params(heartbeat_s=7))
-    assert isinstance(storage, RDBStorage)
+    assert isinstance(storage, PatientStorage)
     assert storage.get_heartbeat_interval() == 7
-    assert storage.grace_period == 28
+    assert storage._inner._backend.grace_period == 28
 
 
 def test_optuna_is_quiet(capfd):
@@ -85,7 +85,7 @@ def test_optuna_is_quiet(capfd):
         warnings.simplefilter("always")
         storage = open_storage(params())
         optuna.samplers.TPESampler(multivariate=True)
-    assert storage.heartbeat_interval == 60
+    assert storage.get_heartbeat_interval() == 60
     assert [str(warning.message) for warning in heard] == []
     assert capfd.readouterr() == ("", "")
     assert optuna.logging.get_verbosity() == logging.WARNING

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from xpool.project.command import STARTERS
+
 
 def python(code, cwd, **kwargs):
     return subprocess.run(
@@ -90,7 +92,8 @@ def is_alive(pid):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such call")
-def test_a_command_ends_when_its_parent_is_killed(top):
+@pytest.mark.parametrize("starter", ["DVC_STAGE", "XPOOL_STARTED", "TORCHELASTIC_RUN_ID"])
+def test_a_command_that_a_program_started_ends_when_its_parent_is_killed(top, starter):
     """The killed parent has no chance to end its child: the kernel does it."""
     child = (
         "import time\nfrom xpool.project.command import run\n"
@@ -102,8 +105,9 @@ def test_a_command_ends_when_its_parent_is_killed(top):
         "child.stdout.readline()\nprint(child.pid, flush=True)\nchild.wait()\n"
     )
     process = subprocess.Popen(
-        [sys.executable, "-c", parent], cwd=top, stdout=subprocess.PIPE, text=True
-    )
+        [sys.executable, "-c", parent], cwd=top, stdout=subprocess.PIPE, text=True,
+        env=os.environ | {starter: "1"},
+    )  # fmt: skip
     try:
         pid = int(process.stdout.readline())
         assert is_alive(pid)
@@ -122,3 +126,46 @@ def test_a_command_ends_when_its_parent_is_killed(top):
 def test_a_command_whose_parent_lives_goes_on(top):
     done = python(command("import time; time.sleep(0.2); print('end')"), top)
     assert done.stdout == "end\n"
+
+
+def test_a_users_command_outlives_its_shell(tmp_path, top):
+    """``nohup xpool train ... &`` in a terminal that is closed: the shell's group is hung up."""
+    body = (
+        "import time, pathlib\n    pathlib.Path('began').touch()\n    time.sleep(1.5)\n"
+        "    pathlib.Path('ended').touch()"
+    )
+    (tmp_path / "command.py").write_text(command(body))
+    clean = {name: value for name, value in os.environ.items() if name not in STARTERS}
+    shell = subprocess.Popen(
+        ["sh", "-c", f"nohup {sys.executable} command.py > out 2>&1 & while ! [ -e began ]; do "
+         "sleep 0.05; done"],
+        cwd=tmp_path, env=clean | {"PYTHONPATH": str(top)}, start_new_session=True,
+    )  # fmt: skip
+    assert shell.wait(timeout=60) == 0
+    os.killpg(shell.pid, signal.SIGHUP)
+    until = time.monotonic() + 30
+    while not (tmp_path / "ended").exists() and time.monotonic() < until:
+        time.sleep(0.05)
+    assert (tmp_path / "ended").exists(), (tmp_path / "out").read_text()
+
+
+FULL = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096)); "
+"""A limit on the size of a file, which fails as a full disk does."""
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (FULL + "open('big', 'w').write('x' * 9999)", "File too large"),
+        (FULL + "import numpy as np; np.save('big', np.zeros(9999))", "requested and"),
+        ("raise OSError(28, 'No space left on device', '.work/train/a')",
+         "error: .work/train/a: No space left on device; free space"),
+        ("raise OSError(30, 'Read-only file system', '.work')", "error: .work: Read-only"),
+    ],
+)  # fmt: skip
+def test_a_machine_that_does_not_write_is_one_line(body, said, tmp_path, top):
+    done = python(command(body), tmp_path, env=os.environ | {"PYTHONPATH": str(top)})
+    assert done.returncode == 2, done.stderr
+    assert said in done.stderr
+    assert done.stderr.startswith("error: ")
+    assert done.stderr.count("\n") == 1

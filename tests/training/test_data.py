@@ -90,7 +90,7 @@ def test_encoding_a_video_once_changes_neither_loss_nor_gradient(data, rows, met
     once = data.batch(rows, seed=3)
     copies = Batch(
         once.text, tuple(part[once.video] for part in once.frames), once.mask[once.video],
-        torch.arange(len(rows)),
+        torch.arange(len(rows)), once.pairs,
     )  # fmt: skip
     assert_same(*(loss_and_gradients(data, batch, method) for batch in (once, copies)))
 

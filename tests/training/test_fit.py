@@ -18,6 +18,7 @@ from made_cells import FRAMES, POOLINGS, TRAIN, cell, fitted
 from safetensors.torch import load_file
 
 from xpool.project.errors import InputError
+from xpool.project.provenance import environment
 from xpool.training import fit
 from xpool.training.cell import new_model
 from xpool.training.data import EmbeddingData
@@ -225,14 +226,9 @@ if dist.is_initialized():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("method", "micro_batch"), [("xpool.xpool", None), ("baselines.mean_pool", 3)]
-)
-def test_two_processes_train_as_one(method, micro_batch, embeddings, tmp_path):
-    """The loss is over the global batch: same weights as one process, to float rounding.
-
-    Also where the two encode in micro-batches, and the one all at once.
-    """
+def test_two_processes_train_as_one_in_micro_batches(embeddings, tmp_path):
+    """Oracle: one process that encodes the batch all at once; test_processes has the rest."""
+    method, micro_batch = "baselines.mean_pool", 3
     results = {}
     for world in (1, 2):
         script = tmp_path / f"worker{world}.py"
@@ -281,3 +277,59 @@ def test_killed_process_resumes(embeddings, tmp_path):
     assert not (folder / "finished").exists()
     resumed = fitted(cell(epochs=40), embeddings, folder)
     assert same_files(fitted(cell(epochs=40), embeddings, tmp_path / "whole"), resumed)
+
+
+@pytest.mark.parametrize(
+    ("asked", "device", "supported", "expected"),
+    [
+        ("auto", "cuda", True, True), ("auto", "cuda", False, False), ("auto", "cpu", True, False),
+        ("fp32", "cuda", True, False), ("bf16", "cuda", True, True), ("bf16", "cpu", False, True),
+    ],
+)  # fmt: skip
+def test_bf16_is_chosen_where_the_gpu_computes_in_it(
+    asked, device, supported, expected, monkeypatch
+):
+    def is_supported(including_emulation=True):
+        return supported or including_emulation  # a GPU before Ampere emulates it
+
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", is_supported)
+    train = TrainParams(**TRAIN | {"precision": asked})
+    assert fit.computes_in_bf16(train, torch.device(device)) == expected
+
+
+def test_bf16_that_a_gpu_has_not_is_an_input_error(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: False)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Tesla T4")
+    train = TrainParams(**TRAIN | {"precision": "bf16"})
+    with pytest.raises(InputError, match=r"train.precision: this GPU \(Tesla T4\) does not"):
+        fit.computes_in_bf16(train, torch.device("cuda"))
+
+
+def test_deterministic_asks_torch_for_it_and_changes_nothing_on_a_cpu(
+    embeddings, tmp_path, monkeypatch
+):
+    """On a CPU with one thread the bytes are the same in any case; a GPU has its own test."""
+    plain = fitted(cell(), embeddings, tmp_path / "plain")
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    a_cell = cell(deterministic=True)
+    try:
+        accelerator = fit.new_accelerator(a_cell.train)
+        assert torch.are_deterministic_algorithms_enabled()
+        assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+        assert environment(accelerator.device)["determinism"]["algorithms"] is True
+        data = EmbeddingData(embeddings, a_cell.train, FRAMES)
+        (tmp_path / "same").mkdir()
+        assert same_files(plain, fit.fit(a_cell, data, tmp_path / "same", accelerator))
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+
+def test_files_of_a_run_have_the_mode_that_the_umask_asks_for(embeddings, tmp_path):
+    finished = fitted(cell(epochs=1), embeddings, tmp_path)
+    (tmp_path / "plain").write_text("as the umask has it")
+    expected = (tmp_path / "plain").stat().st_mode
+    files = [*finished.iterdir(), *tmp_path.glob("step-*/*"), embeddings.parent / "msvd/text.npy"]
+    files += embeddings.glob("*.safetensors")
+    assert {
+        path.name: path.stat().st_mode for path in files if path.stat().st_mode != expected
+    } == {}

@@ -15,15 +15,19 @@ from xpool.project.params import setting
 from xpool.similarity import similarity
 
 TIMINGS = 3
-"""Repeats of a measurement; the shortest counts, since other processes only add time."""
+"""Repeats of a measurement; the shortest counts, since what comes between only adds time."""
 
 
 def gallery_cost_ms(trained: Trained, lab: Lab) -> float:
     """Return the milliseconds to encode a gallery video's frames and score it against all texts.
 
+    On a CPU this is the time in which this process computed, which other workers of the study do
+    not prolong as they do the time on the clock. On a GPU it is the time on the clock, so workers
+    that share a GPU add to it.
+
     The image tower is timed once a process, on noise: its time does not depend on the pixels.
     """
-    gallery, method = trained.gallery, trained.model.pooling
+    gallery, method = trained.gallery, trained.pooling
     frame_s = _encoding_s(setting(), str(lab.accelerator.device))
 
     def score() -> None:
@@ -46,11 +50,12 @@ def _encoding_s(here: str, device: str) -> float:
 
 
 def _least_time_s(work: Callable[[], Any], device: torch.device) -> float:
+    clock = time.process_time if device.type == "cpu" else time.perf_counter
     times = []
     for _ in range(TIMINGS):
-        began = time.perf_counter()
+        began = clock()
         work()
         if device.type == "cuda":
             torch.cuda.synchronize(device)
-        times.append(time.perf_counter() - began)
+        times.append(clock() - began)
     return min(times)

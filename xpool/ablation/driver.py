@@ -26,7 +26,7 @@ from xpool.ablation.experiment import (
 from xpool.ablation.queue import Queue
 from xpool.ablation.storage import OptunaParams, claim_lock, open_storage
 from xpool.project import paths
-from xpool.project.command import INPUT_ERROR
+from xpool.project.command import INPUT_ERROR, STARTED
 from xpool.project.errors import InputError
 from xpool.project.params import setting
 from xpool.project.progress import progress
@@ -127,7 +127,7 @@ def _workers(name: str, count: int) -> Iterator[list[subprocess.Popen[bytes]]]:
 
 def _worker(name: str, slot: int) -> subprocess.Popen[bytes]:
     """Start one worker, on the next GPU where there are several."""
-    environment = dict(os.environ)
+    environment = os.environ | {STARTED: name}
     gpus = _gpus()
     if len(gpus) > 1:
         environment["CUDA_VISIBLE_DEVICES"] = gpus[slot % len(gpus)]

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from xpool.data.frame_cache import FramesParams
 from xpool.metrics import REPORTED, ranks, retrieval_metrics
+from xpool.pooling import Pooling
 from xpool.project import paths
 from xpool.project.digests import content
 from xpool.project.fingerprints import code_digests
@@ -29,7 +30,6 @@ from xpool.training.cell import Cell, Purpose, new_model
 from xpool.training.checkpoints import load_weights
 from xpool.training.data import Data, EmbeddingData, Gallery, open_data
 from xpool.training.fit import fit, new_accelerator
-from xpool.training.model import RetrievalModel
 from xpool.training.recipes import Recipe, TrainParams, checked, recipe_for, short_name
 
 Scalar = bool | int | float | str
@@ -54,10 +54,13 @@ ATTENTION_ROWS = 12
 
 @dataclass(frozen=True, kw_only=True)
 class Trained:
-    """A trained model, and the validation gallery as it embeds it."""
+    """A trained pooling, and the validation gallery as its encoder embedded it.
+
+    The encoder itself is not kept: it is large, and judging a pooling does not need it.
+    """
 
     cell: Cell
-    model: RetrievalModel
+    pooling: Pooling
     gallery: Gallery
     scores: Tensor
     """``(text, video)``"""
@@ -77,7 +80,7 @@ class Trained:
         """Draw the attention of the first query of each of the first videos on its own video."""
         chosen = self.gallery.texts.drop_duplicates("video_id").head(ATTENTION_ROWS)
         videos = self.gallery.video_of_text()[chosen.index]
-        pooling = cast(Any, self.model.pooling)
+        pooling = cast(Any, self.pooling)
         with torch.inference_mode():
             weights = [
                 pooling.attention(
@@ -173,7 +176,7 @@ class Lab:
         if keep:
             self.folder.mkdir(parents=True, exist_ok=True)
             artifacts.append(trained.write_ranks(self.folder / "ranks.csv"))
-            if hasattr(trained.model.pooling, "attention"):
+            if hasattr(trained.pooling, "attention"):
                 artifacts.append(trained.draw_attention(self.folder / "attention.png"))
         return Outcome(figures=trained.figures(), artifacts=tuple(artifacts))
 
@@ -185,7 +188,7 @@ class Lab:
         with torch.inference_mode():
             gallery = data.gallery(model.towers, "val")
             scores = similarity(model.pooling, gallery.text, gallery.frames, gallery.mask)
-        return Trained(cell=cell, model=model, gallery=gallery, scores=scores)
+        return Trained(cell=cell, pooling=model.pooling, gallery=gallery, scores=scores)
 
 
 def changed_cell(

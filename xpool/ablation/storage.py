@@ -16,6 +16,7 @@ folder.
 """
 
 import fcntl
+import logging
 import os
 import random
 import time
@@ -33,9 +34,11 @@ from optuna.storages import BaseStorage, GrpcStorageProxy, RDBStorage
 from pydantic import Field
 from sqlalchemy import exc
 
+from xpool.ablation.patience import PatientStorage, patiently, reason, shown
 from xpool.project.errors import InputError
 from xpool.project.params import PARAMS_FILE, Section
 
+log = logging.getLogger(__name__)
 FOLDER = Path(".optuna")
 VARIABLE = "XPOOL_STORAGE"
 KEY = f"{PARAMS_FILE}: optuna.storage"
@@ -92,10 +95,10 @@ def open_storage(params: OptunaParams) -> BaseStorage:
     except (exc.SQLAlchemyError, optuna.exceptions.StorageInternalError, OSError) as error:
         fix = "fix the path" if kind == "sqlite" else "start the server, or fix URL and password"
         raise InputError(
-            f"{_key()}: cannot open {_shown(url)}: {_reason(error, url)}; {fix}"
+            f"{_key()}: cannot open {shown(url)}: {reason(error, url)}; {fix}"
         ) from error
     except RuntimeError as error:  # the tables of another version of Optuna; says what to do
-        raise InputError(f"{_key()}: {_shown(url)}: {_reason(error, url)}") from error
+        raise InputError(f"{_key()}: {shown(url)}: {reason(error, url)}") from error
 
 
 def check_driver(params: OptunaParams, used: bool) -> None:
@@ -117,7 +120,7 @@ def check_driver(params: OptunaParams, used: bool) -> None:
 
 def address(params: OptunaParams) -> str:
     """Return the storage's URL without its password."""
-    return _shown(_url(params))
+    return shown(_url(params))
 
 
 def is_missing(params: OptunaParams) -> bool:
@@ -185,12 +188,23 @@ class _RowLock(_Held):
     """
 
     def __init__(self, url: sqlalchemy.URL):
+        self._url = url
         # no pool: many workers share the server's connections, and this one is needed seldom
         self._engine = sqlalchemy.create_engine(
             url, poolclass=sqlalchemy.NullPool, connect_args=_engine_kwargs(url)["connect_args"]
         )
 
     def __enter__(self) -> None:
+        self._held = patiently(self._locked, self._url)
+
+    def __exit__(self, *error: Any) -> None:
+        try:
+            super().__exit__(*error)
+        except exc.DBAPIError as lost:
+            self._held = None
+            log.warning("the server went away and released the lock: %s", reason(lost, self._url))
+
+    def _locked(self) -> sqlalchemy.Connection:
         connection = self._engine.connect()
         try:
             connection.execute(
@@ -199,7 +213,7 @@ class _RowLock(_Held):
         except BaseException:
             connection.close()
             raise
-        self._held = connection
+        return connection
 
 
 def _url(params: OptunaParams) -> sqlalchemy.URL:
@@ -218,11 +232,11 @@ def _url(params: OptunaParams) -> sqlalchemy.URL:
         )
     if kind == "sqlite" and (url.database or ":memory:").startswith((":memory:", "file:")):
         raise InputError(
-            f"{_key()}: {_shown(url)} names no file that workers can share; "
+            f"{_key()}: {shown(url)} names no file that workers can share; "
             "write sqlite:///.optuna/studies.db"
         )
     if kind == "grpc" and not (url.host and url.port):
-        raise InputError(f"{_key()}: {_shown(url)} lacks host or port; write grpc://host:port")
+        raise InputError(f"{_key()}: {shown(url)} lacks host or port; write grpc://host:port")
     if url.drivername == "postgresql":  # SQLAlchemy would look for psycopg2
         url = url.set(drivername="postgresql+psycopg")
     return url
@@ -230,7 +244,7 @@ def _url(params: OptunaParams) -> sqlalchemy.URL:
 
 def _no_driver(url: sqlalchemy.URL) -> InputError:
     return InputError(
-        f"{_key()}: {_shown(url)} needs a package that is not installed; "
+        f"{_key()}: {shown(url)} needs a package that is not installed; "
         f"install {DRIVERS[url.get_backend_name()]}"
     )
 
@@ -244,12 +258,13 @@ def _open_proxy(url: sqlalchemy.URL) -> BaseStorage:
 def _open_database(url: sqlalchemy.URL, params: OptunaParams) -> BaseStorage:
     for attempt in range(1, OPENINGS + 1):
         try:
-            return RDBStorage(
+            inner = RDBStorage(
                 url.render_as_string(hide_password=False),
                 engine_kwargs=_engine_kwargs(url),
                 heartbeat_interval=params.heartbeat_s,
                 grace_period=GRACE * params.heartbeat_s,
             )
+            return PatientStorage(url, inner)  # type: ignore[abstract]  # filled in by a loop
         except exc.DBAPIError as error:
             made = isinstance(error, exc.ProgrammingError | exc.IntegrityError)
             if attempt == OPENINGS or not (made or "already exists" in str(error)):
@@ -269,19 +284,3 @@ def _engine_kwargs(url: sqlalchemy.URL) -> dict[str, Any]:
 
 def _key() -> str:
     return f"{KEY} (by {VARIABLE})" if os.environ.get(VARIABLE) else KEY
-
-
-def _shown(url: sqlalchemy.URL) -> str:
-    """Return the URL without anything that may be secret."""
-    return url.set(query={}).render_as_string(hide_password=True)
-
-
-def _reason(error: BaseException, url: sqlalchemy.URL) -> str:
-    """Return the start of the innermost error's text, without the password."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    text = " ".join(str(error).split()) or type(error).__name__
-    for secret in (url.password, url.query.get("password")):
-        if secret:
-            text = text.replace(str(secret), "***")
-    return text[:300].rstrip(" .;")

@@ -19,13 +19,14 @@ from optuna.trial import Trial
 
 from xpool.ablation.experiment import Experiment, experiments_of
 from xpool.ablation.lab import Lab, Outcome, Point
+from xpool.ablation.patience import StorageError
 from xpool.ablation.queue import Queue
 from xpool.ablation.storage import OptunaParams, artifact_store, claim_lock, open_storage
 from xpool.project import paths
 from xpool.project.errors import InputError
 from xpool.project.params import PARAMS_FILE, read, setting
 from xpool.project.provenance import provenance
-from xpool.project.workspace import WORK
+from xpool.project.workspace import WORK, refused
 from xpool.training.recipes import TrainParams
 
 log = logging.getLogger(__name__)
@@ -76,9 +77,14 @@ def run_trial(queue: Queue, trial: Trial, lab: Lab) -> None:
             "trial %d of %s was given up and queued again; its result is dropped",
             trial.number, study_name,
         )  # fmt: skip
+    except StorageError:  # where nothing can be recorded
+        raise
     except InputError as error:  # the same params would only fail again
         queue.fail(trial, str(error), again=False)
     except Exception as error:
+        if line := refused(error):  # as the next trial would be
+            queue.fail(trial, line, again=False)
+            raise InputError(line) from error
         log.exception("trial %d of %s failed", trial.number, study_name)
         queue.fail(trial, f"{type(error).__name__}: {error}")
     except KeyboardInterrupt:
@@ -105,6 +111,8 @@ def _folder(study_name: str, trial: Trial, point: Point) -> Iterator[Path]:
         folder.mkdir(exist_ok=True)
         try:
             yield folder
+        except StorageError:  # the next try resumes it
+            raise
         except (optuna.TrialPruned, InputError):  # no try resumes it
             shutil.rmtree(folder)
             raise

@@ -81,6 +81,11 @@ class Encoder(nn.Module, ABC):
         return "unknown"
 
     @classmethod
+    def width(cls, params: EncoderParams) -> int | None:
+        """Return ``dim`` of an encoder whose weights are not there yet; None if it is not known."""
+        return None
+
+    @classmethod
     @abstractmethod
     def prepare(cls, params: EncoderParams, folder: Path) -> None:
         """Fetch the weights through the library and write them into ``folder``, without code."""

@@ -19,6 +19,7 @@ from torch import Tensor
 from xpool.data import transforms
 from xpool.data.frame_cache import Frames
 from xpool.encoders.base import Encoder
+from xpool.encoders.processes import here, joined, part_of
 from xpool.encoders.text_transformer import write_text_transformer
 from xpool.project.params import Section
 from xpool.project.progress import progress
@@ -138,15 +139,20 @@ def count_cut(encoder: Encoder, captions: Sequence[str]) -> int:
 
 @torch.inference_mode()
 def embed_texts(encoder: Encoder, captions: Sequence[str], batch_size: int) -> Tensor:
-    """Return ``(text, dim)`` float32 raw embeddings; equal captions are encoded once."""
+    """Return ``(text, dim)`` float32 raw embeddings; equal captions are encoded once.
+
+    Each process encodes its part, and all get all.
+    """
     device = encoder.logit_scale.device
     unique = sorted(set(captions), key=lambda caption: (len(caption), caption))
     rows = {caption: row for row, caption in enumerate(unique)}
+    mine = [unique[row] for row in part_of(len(unique), *here())]
     encoded = [
-        encoder.encode_text(encoder.tokenize(unique[start : start + batch_size]).to(device))
-        for start in progress(range(0, len(unique), batch_size), "texts", leave=False)
+        encoder.encode_text(encoder.tokenize(mine[start : start + batch_size]).to(device))
+        for start in progress(range(0, len(mine), batch_size), "texts", leave=False)
     ]
-    return torch.cat(encoded).float().cpu()[[rows[caption] for caption in captions]]
+    everything = joined(torch.cat(encoded).float(), len(unique))
+    return everything.cpu()[[rows[caption] for caption in captions]]
 
 
 @torch.inference_mode()

@@ -7,6 +7,7 @@ imports this file.
 import json
 import logging
 import os
+import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Self, cast
@@ -21,6 +22,15 @@ from xpool.project.digests import refuse_lfs_pointer, sha256
 from xpool.project.errors import InputError
 
 log = logging.getLogger(__name__)
+WIDTHS = {
+    "openai/clip-vit-base-patch32": 512,
+    "openai/clip-vit-base-patch16": 512,
+    "openai/clip-vit-large-patch14": 768,
+    "openai/clip-vit-large-patch14-336": 768,
+}
+"""``projection_dim`` of models on the hub, which `check` cannot ask for."""
+DEFAULT_WIDTH = 512
+"""``projection_dim`` of a config that does not name it."""
 
 
 class HuggingFace(Encoder):
@@ -75,6 +85,15 @@ class HuggingFace(Encoder):
         )
 
     @classmethod
+    def width(cls, params: EncoderParams) -> int | None:
+        """Return the projection's width of a local folder or of OpenAI's models."""
+        config = Path(params.model) / "config.json"
+        if config.is_file():
+            known = json.loads(config.read_text(encoding="utf-8"))
+            return int(known.get("projection_dim", DEFAULT_WIDTH))
+        return WIDTHS.get(params.model)
+
+    @classmethod
     def prepare(cls, params: EncoderParams, folder: Path) -> None:
         """Fetch a model and its tokenizer, and write them as safetensors and JSON.
 
@@ -115,6 +134,8 @@ class HuggingFace(Encoder):
             ) from error
         for part in (model, tokenizer, processor):
             part.save_pretrained(folder)
+        for weights in folder.glob("*.safetensors"):  # which only their owner may read
+            shutil.copymode(folder / "config.json", weights)
         log.info("activation: %s", config.text_config.hidden_act)
 
     @classmethod

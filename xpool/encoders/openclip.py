@@ -10,11 +10,12 @@ import re
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Self, cast
 
 import torch
-from safetensors.torch import save_file
+from safetensors import torch as safetensors
 from torch import Tensor, nn
 
 from xpool.encoders.activation import has_quick_gelu
@@ -31,6 +32,7 @@ WEIGHTS = "open_clip_model.safetensors"
 OPENAI_NUMBERS = ("input_resolution", "context_length", "vocab_size")
 TABLES = ("visual.positional_embedding", "positional_embedding", "token_embedding.weight")
 """Weights whose shape shows the resolution, the context and the vocabulary; checked first."""
+TINY = Path(__file__).with_name("tiny.json")
 
 
 class OpenClip(Encoder):
@@ -82,6 +84,16 @@ class OpenClip(Encoder):
             return "unknown"
         tower = visual.transformer
         return vit_name(tower.width, tower.layers, visual.patch_size[0], visual.image_size[0])
+
+    @classmethod
+    def width(cls, params: EncoderParams) -> int | None:
+        """Return ``embed_dim`` of the model's config, which comes with open_clip."""
+        library = find_spec("open_clip")  # importing it takes seconds, and `check` asks
+        configs = Path(library.origin or "").parent / "model_configs" if library else Path()
+        path = TINY if params.model == "tiny" else configs / f"{params.model}.json"
+        if not path.is_file():
+            return None
+        return int(json.loads(path.read_text(encoding="utf-8"))["embed_dim"])
 
     @classmethod
     def prepare(cls, params: EncoderParams, folder: Path) -> None:
@@ -239,9 +251,9 @@ def save(model: nn.Module, config: dict[str, Any], folder: Path) -> None:
         encoding="utf-8",
     )
     state = model.state_dict()
-    save_file(
-        {k: v.to("cpu", torch.float32).contiguous() for k, v in state.items()}, folder / WEIGHTS
-    )
+    tensors = {k: v.to("cpu", torch.float32).contiguous() for k, v in state.items()}
+    # save_file would leave a file that only its owner may read
+    (folder / WEIGHTS).write_bytes(safetensors.save(tensors))
 
 
 ENCODER = OpenClip

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from xpool.pooling import TextTransformer
@@ -19,9 +19,9 @@ def write_text_transformer(transformer: TextTransformer, path: Path) -> None:
     }
     about = json.dumps({"heads": transformer.heads, "activation": transformer.activation})
     # one key, since safetensors writes several keys in no fixed order
-    save_file(
-        {k: v.contiguous().cpu() for k, v in tensors.items()}, path, metadata={"about": about}
-    )
+    plain = {k: v.contiguous().cpu() for k, v in tensors.items()}
+    # save_file would leave a file that only its owner may read
+    path.write_bytes(save(plain, metadata={"about": about}))
 
 
 def read_text_transformer(path: Path) -> TextTransformer:

@@ -1,4 +1,4 @@
-"""Run a command: a user's error ends it with one line, and it never outlives its parent."""
+"""Run a command: a user's error ends it with one line, and a stage never outlives its DVC."""
 
 import ctypes
 import logging
@@ -10,7 +10,12 @@ from collections.abc import Callable
 import typer
 
 from xpool.project.errors import InputError
+from xpool.project.workspace import refused
 
+STARTED = "XPOOL_STARTED"
+"""Variable that a process sets for the commands that it starts."""
+STARTERS = (STARTED, "DVC_STAGE", "TORCHELASTIC_RUN_ID")
+"""Variables in the environment of a command that no user started."""
 INPUT_ERROR = 2
 """Exit status after an :class:`InputError`, the same as after an unknown option."""
 
@@ -30,16 +35,29 @@ def die_with_parent() -> None:
 
 
 def run(command: Callable[[], object]) -> None:
-    """Run a command; an :class:`InputError` becomes one line on stderr and exit status 2."""
-    die_with_parent()
+    """Run a command; what a user can mend becomes one line on stderr and exit status 2.
+
+    A command that DVC, a study or a launcher of several processes started ends with its parent. One
+    that a user started outlives the shell, so that ``nohup xpool train ... &`` works.
+    """
+    if any(name in os.environ for name in STARTERS):
+        die_with_parent()
     logging.basicConfig(format="%(name)s: %(message)s", stream=sys.stderr)
     for ours in ("__main__", "xpool", "baselines", "studies"):
         logging.getLogger(ours).setLevel(logging.INFO)  # libraries log warnings only
     try:
         command()
     except InputError as error:
-        print("error:", " ".join(str(error).splitlines()), file=sys.stderr)
-        sys.exit(INPUT_ERROR)
+        _end(str(error))
+    except OSError as error:
+        if not (line := refused(error)):
+            raise
+        _end(line)
+
+
+def _end(message: str) -> None:
+    print("error:", " ".join(message.splitlines()), file=sys.stderr)
+    sys.exit(INPUT_ERROR)
 
 
 def run_alone(main: Callable[..., object]) -> None:

@@ -88,6 +88,7 @@ def of_evaluation(
     checkpoint: Path,
     folder: Path,
     device: torch.device,
+    precision: str,
 ) -> dict[str, Any]:
     """Return the record of an evaluation: digests of the checkpoint and of the files written.
 
@@ -97,6 +98,7 @@ def of_evaluation(
         checkpoint: the weights that were scored.
         folder: what was written.
         device: where it computed.
+        precision: ``fp32`` or ``bf16``, in the encoder; scores are float32.
     """
     return {
         "run": run,
@@ -104,7 +106,7 @@ def of_evaluation(
         "checkpoint": sha256(checkpoint),
         "files": {name: sha256(folder / name) for name in SCORED},
         **environment(device),
-        "precision": "fp32",
+        "precision": precision,
     }
 
 

@@ -6,6 +6,7 @@ when a seed is added. The fingerprint covers everything the work depends on, so 
 resumed with other params, data or code.
 """
 
+import errno
 import fcntl
 import json
 import os
@@ -18,6 +19,29 @@ from typing import IO, Any
 from xpool.project.errors import InputError
 
 WORK = Path(".work")
+REFUSALS = {
+    errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO,
+    errno.ENOTDIR,
+}  # fmt: skip
+"""Numbers of errors with which a machine refuses to read or write a file."""
+
+
+def refused(error: BaseException) -> str | None:
+    """Return a line about a file that the machine does not read or write; None for other errors.
+
+    A disk that is full or read-only is for the user to mend, and no error of the program.
+    """
+    if not isinstance(error, OSError):
+        return None
+    short = error.errno is None and " requested and " in str(error)  # numpy's word for a full disk
+    if error.errno not in REFUSALS and not short:
+        return None
+    name = f"{error.filename}: " if error.filename else ""
+    why = error.strerror or f"only a part could be written ({error})"
+    return (
+        f"{name}{why}; free space or make it writable, and run the same command again: what is "
+        "finished is kept"
+    )
 
 
 @contextmanager

@@ -103,6 +103,17 @@ def _weights() -> str:
     return f"not there yet; `dvc repro weights` fills {folder}"
 
 
+def _compiler() -> str:
+    from xpool.project.params import read
+    from xpool.training.towers import compiler
+
+    if found := compiler():
+        return f"{found}, for train.compile"
+    if read("train.compile", bool):
+        raise RuntimeError("train.compile is true, and PATH has none (Debian: apt-get install g++)")
+    return "none; only train.compile needs one (Debian: apt-get install g++)"
+
+
 def _studies() -> str:
     from optuna import get_all_study_names
 
@@ -143,6 +154,7 @@ CHECKS: dict[str, Callable[[], str]] = {
     "space": _needs,
     "data": _data,
     "encoder": _weights,
+    "compiler": _compiler,
     "studies": _studies,
     "database": _server,
     "browser": _browser,

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -21,9 +21,12 @@ def save_weights(model: nn.Module, path: Path) -> None:
 
 
 def save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Write named tensors to one safetensors file, atomically."""
+    """Write named tensors to one safetensors file, atomically.
+
+    ``save_file`` would leave a file that only its owner may read.
+    """
     with replacing(path, "wb") as file:
-        save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, file.name)
+        file.write(save({k: v.detach().cpu().contiguous() for k, v in tensors.items()}))
 
 
 def load_weights(model: nn.Module, path: Path) -> None:

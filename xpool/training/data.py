@@ -10,6 +10,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
 from xpool.data import transforms
 from xpool.data.frame_cache import FrameCache, FramesParams
@@ -17,6 +18,7 @@ from xpool.data.manifest import read_manifest
 from xpool.encoders.base import open_encoder
 from xpool.encoders.embed import count_cut, embed_images, embed_texts, warn_of_small_frames
 from xpool.encoders.embedding_cache import EmbeddingCache
+from xpool.encoders.processes import here, joined, part_of
 from xpool.pooling import TextTransformer
 from xpool.project import paths
 from xpool.project.errors import InputError
@@ -36,14 +38,16 @@ class Batch(NamedTuple):
     """``(video, frame)`` bool, True where the frame exists."""
     video: Tensor
     """``(pair,)`` row of each pair's video."""
+    pairs: int
+    """Number of pairs in the batch of all processes, without those that fill up a part."""
 
     def to(self, device: torch.device) -> "Batch":
         """Copy to a device; from pinned memory, without waiting for the copy."""
-        text, frames, mask, video = self
+        text, frames, mask, video, pairs = self
         text, mask, video, *parts = (
             part.to(device, non_blocking=True) for part in (text, mask, video, *frames)
         )
-        return Batch(text, tuple(parts), mask, video)
+        return Batch(text, tuple(parts), mask, video, pairs)
 
 
 class Gallery(NamedTuple):
@@ -80,7 +84,7 @@ class Data(Protocol):
         """Return the pairs of these rows of ``texts``; ``seed`` decides the augmentation."""
 
     def gallery(self, towers: Towers, split: str) -> Gallery:
-        """Embed a split with the towers in their current state."""
+        """Embed a split with the towers in their current state; all processes must call it."""
 
 
 def rows_of(texts: pd.DataFrame, split: str) -> pd.DataFrame:
@@ -117,8 +121,9 @@ class EmbeddingData:
 
     def batch(self, rows: NDArray[np.int64], seed: int) -> Batch:  # noqa: D102
         videos = self._video_of_text[rows]
-        own = torch.arange(len(rows))
-        return Batch(self._cache.text[rows], (self._frames[videos],), self._mask[videos], own)
+        own, count = torch.arange(len(rows)), len(rows)
+        text, frames, mask = self._cache.text[rows], self._frames[videos], self._mask[videos]
+        return Batch(text, (frames,), mask, own, count)
 
     @torch.inference_mode()
     def gallery(self, towers: Towers, split: str) -> Gallery:  # noqa: D102
@@ -180,33 +185,55 @@ class FrameData:
             crops.append(transforms.draw_crop(frames.shape[1], frames.shape[2], chance))
         mask = torch.from_numpy(np.stack(masks))
         cut = transforms.cut(videos, crops)
-        return Batch(self._tokens[rows], cut, mask, torch.from_numpy(video))
+        return Batch(self._tokens[rows], cut, mask, torch.from_numpy(video), len(rows))
 
-    def gallery(self, towers: Towers, split: str) -> Gallery:  # noqa: D102
+    def evaluated(self, video_id: str) -> tuple[Tensor, Tensor]:
+        """Return a video's frames as the encoder takes them in evaluation, and their mask."""
+        pixels, mask = self.read(video_id)
+        size_px, antialias = self._encoder.size_px, self._frames_params.antialias
+        levels = transforms.evaluation(torch.from_numpy(pixels), size_px, antialias)
+        return levels, torch.from_numpy(mask)
+
+    def gallery(self, towers: Towers, split: str) -> Gallery:
+        """Embed a split; each process encodes its part, from frames that its workers prepare."""
         texts = rows_of(self.texts, split)
         video_ids = list(dict.fromkeys(texts["video_id"]))
+        mine = [video_ids[row] for row in part_of(len(video_ids), *here())]
         masks: list[Tensor] = []
 
         def videos() -> Iterator[Tensor]:
-            for video_id in video_ids:
-                pixels, mask = self.read(video_id)
-                masks.append(torch.from_numpy(mask))
-                yield transforms.evaluation(
-                    torch.from_numpy(pixels), self._encoder.size_px, self._frames_params.antialias
-                )
+            workers = self._train.workers
+            for pixels, mask in DataLoader(_Videos(self, mine), None, num_workers=workers):
+                masks.append(mask)
+                yield pixels
 
         images = self._train.batch_size * self._train.frames
-        encoder = cast(EncoderTowers, towers).encoder
-        frames = embed_images(encoder, videos(), images)
-        text = embed_texts(encoder, texts["caption"].tolist(), images)
-        device = towers.logit_scale.device
+        encoder, device = cast(EncoderTowers, towers).encoder, towers.logit_scale.device
+        bf16 = self._train.evaluation_precision == "bf16"
+        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+            frames = embed_images(encoder, videos(), images)
+            text = embed_texts(encoder, texts["caption"].tolist(), images)
+        frames = frames.reshape(len(mine), self._train.frames, -1)
         return Gallery(
             text.to(device),
-            frames.reshape(len(video_ids), self._train.frames, -1).to(device),
-            torch.stack(masks).to(device),
+            joined(frames.to(device), len(video_ids)),
+            joined(torch.stack(masks).to(device), len(video_ids)),
             texts[["caption_id", "video_id"]].reset_index(drop=True),
             video_ids,
         )
+
+
+class _Videos(Dataset[tuple[Tensor, Tensor]]):
+    """The videos of a gallery, prepared one by one."""
+
+    def __init__(self, data: FrameData, video_ids: list[str]) -> None:
+        self._data, self._video_ids = data, video_ids
+
+    def __len__(self) -> int:
+        return len(self._video_ids)
+
+    def __getitem__(self, row: int) -> tuple[Tensor, Tensor]:
+        return self._data.evaluated(self._video_ids[row])
 
 
 def open_data(setting: str, benchmark: str, train: TrainParams, frames: FramesParams) -> Data:

@@ -16,7 +16,6 @@ import torch
 from numpy.typing import NDArray
 
 from xpool.data.frame_cache import FramesParams
-from xpool.encoders.base import best_device
 from xpool.project import paths
 from xpool.project.params import read, setting
 from xpool.project.provenance import code, of_evaluation
@@ -26,6 +25,7 @@ from xpool.similarity import similarity
 from xpool.training.cell import Cell, code_of, coordinates, new_model
 from xpool.training.checkpoints import load_weights
 from xpool.training.data import Data, open_data
+from xpool.training.fit import new_accelerator
 from xpool.training.recipes import short_name
 
 log = logging.getLogger(__name__)
@@ -37,11 +37,14 @@ def evaluate(cells: Sequence[Cell]) -> None:
     Args:
         cells: one for each seed; they differ in nothing else.
     """
-    device, first = best_device(), cells[0]
+    first = cells[0]
+    accelerator = new_accelerator(first.train)
     origin = code(*code_of(__name__, first.method))
     data = open_data(setting(), first.benchmark, first.train, read("frames", FramesParams))
     for cell in cells:
-        _write(cell, origin, *score(cell, data, device), device)
+        scored = score(cell, data, accelerator.device)
+        if accelerator.is_main_process:
+            _write(cell, origin, *scored, accelerator.device)
 
 
 def score(
@@ -90,7 +93,10 @@ def _write(
     np.save(folder / "similarity.npy", matrix)
     texts.to_parquet(folder / "texts.parquet")
     videos.to_parquet(folder / "videos.parquet")
-    record = of_evaluation(coordinates(cell), origin, checkpoint_of(cell), folder, device)
+    precision = cell.train.evaluation_precision if cell.train.reads == "frames" else "fp32"
+    record = of_evaluation(
+        coordinates(cell), origin, checkpoint_of(cell), folder, device, precision
+    )
     write_json(folder / RECORD, record)
     publish(folder, paths.similarity(setting(), name, cell.benchmark, cell.seed))
     log.info("%s %s seed %d: %d x %d", name, cell.benchmark, cell.seed, *matrix.shape)

@@ -5,7 +5,9 @@ drawn from seeds, not from a running state. A run that was killed and resumed th
 the same bits as one that was not.
 """
 
+import gc
 import logging
+import os
 import shutil
 import time
 from collections.abc import Callable
@@ -20,6 +22,7 @@ from torch import nn
 
 from xpool.metrics import Ranks, ranks
 from xpool.project.errors import InputError
+from xpool.project.params import PARAMS_FILE
 from xpool.project.progress import progress
 from xpool.project.seeds import seed_for
 from xpool.project.workspace import write_json
@@ -36,6 +39,8 @@ from xpool.training.recipes import TrainParams, short_name
 log = logging.getLogger(__name__)
 BETAS = (0.9, 0.999)
 EPS = 1e-6
+CUBLAS_WORKSPACE = ":4096:8"
+"""Memory with which cuBLAS adds in the same order each time (torch's notes on randomness)."""
 FINISHED = "finished"
 """Folder inside a run's work folder that holds the files of the finished run."""
 TRAINED = ("checkpoint.safetensors", "curve.csv", "run.json", *evaluation_log.FILES)
@@ -48,8 +53,33 @@ Report = Callable[[dict[str, Any]], None]
 
 def new_accelerator(train: TrainParams) -> accelerate.Accelerator:
     """Return what runs a training, in the precision that section ``train`` asks for."""
-    bf16 = train.precision == "bf16" or (train.precision == "auto" and torch.cuda.is_available())
+    if train.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", CUBLAS_WORKSPACE)
+        torch.use_deterministic_algorithms(True)
+    state = accelerate.PartialState()
+    if state.num_processes == 1 and os.environ.get("MASTER_ADDR") and "RANK" not in os.environ:
+        log.warning(
+            "a launcher was asked for several processes and started one, which trains alone; on "
+            "CPUs use torchrun --nproc-per-node, on GPUs accelerate launch --multi_gpu"
+        )
+    bf16 = computes_in_bf16(train, state.device)
     return accelerate.Accelerator(mixed_precision="bf16" if bf16 else "no")
+
+
+def computes_in_bf16(train: TrainParams, device: torch.device) -> bool:
+    """Whether a training on a device takes bf16 autocast.
+
+    Raises:
+        InputError: ``train.precision`` asks for it, and the GPU has none.
+    """
+    # emulated bf16, as on GPUs before Ampere, is slower than fp32 and less exact
+    on_gpu = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    if train.precision == "bf16" and device.type == "cuda" and not on_gpu:
+        raise InputError(
+            f"{PARAMS_FILE}: train.precision: this GPU ({torch.cuda.get_device_name(device)}) does "
+            "not compute in bf16; write auto or fp32"
+        )
+    return train.precision == "bf16" or (train.precision == "auto" and on_gpu)
 
 
 def new_optimizer(model: RetrievalModel, cell: Cell) -> torch.optim.Optimizer:
@@ -94,7 +124,10 @@ def update(
 
 @torch.no_grad()
 def rank_split(model: RetrievalModel, data: Data, split: str) -> tuple[pd.DataFrame, Ranks]:
-    """Return a split's texts, and their text-to-video ranks with the model as it is now."""
+    """Return a split's texts, and their text-to-video ranks with the model as it is now.
+
+    All processes must call it: each embeds its part of the split.
+    """
     model.eval()
     gallery = data.gallery(model.towers, split)
     scores = similarity(model.pooling, gallery.text, gallery.frames, gallery.mask)
@@ -126,6 +159,21 @@ def fit(
     Raises:
         InputError: the split that the selection rule needs is empty, or the loss is not finite.
     """
+    try:
+        return _fit(cell, data, folder, accelerator, report)
+    finally:
+        accelerator.free_memory()  # it keeps each model and optimiser that it prepared
+        if cell.train.reads == "frames":
+            gc.collect()  # under autocast, or compiled, a model refers to itself
+
+
+def _fit(
+    cell: Cell,
+    data: Data,
+    folder: Path,
+    accelerator: accelerate.Accelerator,
+    report: Report | None,
+) -> Path:
     order = _order(cell, data)
     model = new_model(cell, data).to(accelerator.device)
     optimizer = new_optimizer(model, cell)
@@ -160,9 +208,8 @@ def fit(
             loss = float(torch.stack(losses).mean())
             losses.clear()
             evaluations.check_loss(loss, step + 1)
-            if accelerator.is_main_process:
-                row = evaluations.evaluate(model, optimizer, step + 1, loss)
-                bar.set_postfix(evaluations.postfix(row), refresh=False)
+            row = evaluations.evaluate(model, optimizer, step + 1, loss)
+            bar.set_postfix(evaluations.postfix(row), refresh=False)
             accelerator.wait_for_everyone()
     return evaluations.finish()
 
@@ -214,7 +261,7 @@ class _Evaluations:
         self._seen = [
             name
             for name in evaluation_log.SPLITS
-            if name in splits and (self.logged or name == self._split)
+            if name in splits and (report is None or name == self._split)
         ]
         self._began = time.monotonic() - record["seconds"]
 
@@ -244,7 +291,10 @@ class _Evaluations:
         done: int,
         loss: float,
     ) -> dict[str, Any]:
-        """Evaluate after ``done`` steps, and save state and best checkpoint; return the row."""
+        """Evaluate after ``done`` steps, and save state and best checkpoint; return the row.
+
+        All processes embed and rank; the first one writes.
+        """
         row = {"step": done, "epoch": done / self._order.steps_per_epoch, "loss": loss}
         for name in self._seen:
             texts, t2v = rank_split(model, self._data, name)
@@ -253,6 +303,8 @@ class _Evaluations:
             if name == self._split:
                 row |= t2v.metrics()
         self._curve.append(row)
+        if not self._main:
+            return row
         score = list(selection.score(self._cell.rule, self._curve))
         if self._best is None or score > self._best["score"]:
             self._best = {"score": score, "step": done, "file": f"best-{done:09d}.safetensors"}

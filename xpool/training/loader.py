@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
+from xpool.encoders.processes import part_of
 from xpool.project.seeds import seed_for
 from xpool.training.data import Batch, Data
 
@@ -71,12 +72,9 @@ class _Batches(Dataset[Batch]):
     def __getitem__(self, index: int) -> Batch:
         step = self._start + index
         rows = self._order.batch_rows(step)
-        # all_gather needs equally many rows in each process; neighbouring rows, so that the
-        # gathered batch has the order that one process alone would have
-        rows = np.resize(rows, max(len(rows), self._world))
-        share = len(rows) // self._world
-        mine = rows[self._rank * share : (self._rank + 1) * share]
-        return self._data.batch(mine, seed_for("batch", self._seed, step))
+        mine = rows[part_of(len(rows), self._rank, self._world)]
+        batch = self._data.batch(mine, seed_for("batch", self._seed, step))
+        return batch._replace(pairs=len(rows))
 
 
 def batches(

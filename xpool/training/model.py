@@ -3,10 +3,10 @@
 from collections.abc import Callable, Sequence
 
 import torch
-import torch.distributed.nn
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from xpool.encoders.processes import joined
 from xpool.pooling import Pooling
 from xpool.similarity import pair_similarity
 from xpool.training.optimisation import symmetric_contrastive
@@ -23,26 +23,25 @@ class RetrievalModel(nn.Module):
         self._micro_batch = micro_batch
 
     def forward(
-        self, text: Tensor, frames: tuple[Tensor, ...], mask: Tensor, video: Tensor
+        self, text: Tensor, frames: tuple[Tensor, ...], mask: Tensor, video: Tensor, pairs: int
     ) -> Tensor:
         """Contrastive loss over the batch of all processes.
 
-        Each process encodes its own pairs, gathers the embeddings of all processes with their
+        Each process encodes its own pairs, joins the embeddings of all processes with their
         gradient, and computes the loss of the whole batch. The averaged gradient therefore equals
-        that of one process with the whole batch. A video with several texts in the batch is encoded
-        once.
+        that of one process with the whole batch, whatever the number of processes. A video with
+        several texts in a process's part is encoded once.
 
         Args:
             text: what ``towers.text`` takes, one row a pair.
             frames: what ``towers.frames`` takes, one row a video in each.
             mask: ``(video, frame)`` bool.
             video: ``(pair,)`` row of each pair's video.
+            pairs: number of pairs in the parts of all processes.
         """
-        gathered_text, gathered_frames = (
-            _gather(self._encoded(self.towers.text, text)),
-            _gather(self._encoded(self.towers.frames, *frames)[video]),
-        )
-        scores = pair_similarity(self.pooling, gathered_text, gathered_frames, _gather(mask[video]))
+        all_texts = joined(self._encoded(self.towers.text, text), pairs)
+        all_frames = joined(self._encoded(self.towers.frames, *frames)[video], pairs)
+        scores = pair_similarity(self.pooling, all_texts, all_frames, joined(mask[video], pairs))
         return symmetric_contrastive(scores, self.towers.logit_scale)
 
     def _encoded(self, tower: Callable[..., Tensor], *parts: Tensor) -> Tensor:
@@ -77,14 +76,3 @@ class RetrievalModel(nn.Module):
             for module, rate in named
         ]
         return [group for group in groups if group["params"]]
-
-
-def _gather(local: Tensor) -> Tensor:
-    """Return the rows of all processes in order; gradients flow back to each row's process."""
-    if not torch.distributed.is_initialized() or torch.distributed.get_world_size() == 1:
-        return local
-    if local.dtype == torch.bool:
-        parts = [torch.empty_like(local) for _ in range(torch.distributed.get_world_size())]
-        torch.distributed.all_gather(parts, local)
-        return torch.cat(parts)
-    return torch.cat(torch.distributed.nn.all_gather(local))

@@ -43,7 +43,12 @@ class TrainParams(Section):
     """Whether training changes the temperature, as in CLIP and in the official code."""
     evaluations_per_epoch: int = Field(ge=1)
     precision: Literal["auto", "fp32", "bf16"]
-    """``auto``: bf16 autocast on CUDA, fp32 elsewhere."""
+    """``auto``: bf16 autocast on a GPU that computes in it, fp32 elsewhere."""
+    evaluation_precision: Literal["fp32", "bf16"]
+    """Precision of the encoder in evaluations, where frames are read; scores are float32."""
+    deterministic: bool
+    """Whether a GPU gives the same bytes each time, by slower kernels. A CPU does in any case, with
+    the same number of threads."""
     compile: bool
     """Whether ``torch.compile`` fuses the operations between the encoder's matrix products, where
     frames are read. Changes results by rounding only; needs a C compiler and a minute to start."""

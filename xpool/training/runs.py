@@ -80,7 +80,6 @@ def train(cells: Sequence[Cell]) -> None:
         values = [setting(), cell.method, cell.seed, deciding(params), precision, inputs]
         digest = fingerprint(values, code=modules)
         _train_one(cell, data, digest, record | {"params": params}, accelerator)
-        accelerator.free_memory()
 
 
 def _train_one(

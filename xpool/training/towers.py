@@ -4,6 +4,8 @@
 :class:`Compiled` is a tower through ``torch.compile``.
 """
 
+import os
+import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 
@@ -97,6 +99,13 @@ class EncoderTowers(Towers):
         """Encode ``(video, frame, 3, size_px, size_px)``, 0 to 255, to ``(video, frame, dim)``."""
         images = self.encoder.normalise(levels.flatten(0, 1).float() / 255)
         return self.encoder.encode_image(images).reshape(*levels.shape[:2], -1)
+
+
+def compiler() -> str | None:
+    """Return the compiler that ``torch.compile`` calls here, C for a GPU and else C++, or None."""
+    variable, names = ("CC", ("gcc", "clang")) if torch.cuda.is_available() else ("CXX", ("g++",))
+    chosen = os.environ.get(variable)
+    return next(filter(None, map(shutil.which, [chosen] if chosen else names)), None)
 
 
 class Compiled:
