@@ -31,7 +31,15 @@ PARAMS = {
 OPENAI = ("a63082132ba4f97a80bea76823f544493bffa8082296d62d71581a4feff1576f",)
 """SHA-256 of the weights of openai/clip-vit-base-patch32, as other projects have recorded it."""
 SIZES = {"msrvtt": (200, 200), "msvd": (1043, 100), "lsmdc": (199, 199)}
+PUBLISHED_SIZES = {"msrvtt": (1000, 1000), "msvd": (27763, 670), "lsmdc": (999, 999)}
+TRAINING = {"msrvtt": (9000, 180_000), "msvd": (1200, 48_774), "lsmdc": (101_046, 101_079)}
+RECALLS = ("R@1", "R@5", "R@10")
 LEVEL = {"mean_pool": 10.0, "self_attention": 11.5, "xpool": 27.0, "top_k": 20.0}
+
+
+def sizes_of(params):
+    """Texts and videos of each test split; those of the paper's setting are all there."""
+    return SIZES if params["setting"] == "mini" else PUBLISHED_SIZES
 
 
 def metrics_of(params, rng):
@@ -48,8 +56,8 @@ def metrics_of(params, rng):
                 yield {
                     "benchmark": benchmark, "method": method, "seed": seed, "split": "test",
                     "selection": params["selection"], "direction": direction, "metric": metric,
-                    "value": value, "mixed": "", "n_text": SIZES[benchmark][0],
-                    "n_video": SIZES[benchmark][1],
+                    "value": value, "mixed": "", "n_text": sizes_of(params)[benchmark][0],
+                    "n_video": sizes_of(params)[benchmark][1],
                 }  # fmt: skip
 
 
@@ -95,7 +103,8 @@ def statistics_of(params, metrics):
     selection = [
         {
             "benchmark": benchmark, "method": method, "seed": seed, "rule": rule, "step": 40,
-            "R@1": means[benchmark, method, "t2v", "R@1"] + more, "n_looks": 10,
+            **{name: means[benchmark, method, "t2v", name] + more for name in RECALLS},
+            "n_looks": 10,
             "chance": 0.4 if more else 0.0, "chance_high": 1.25 if more else 0.0,
         }
         for benchmark in params["benchmarks"]
@@ -153,6 +162,10 @@ def write_results(params=PARAMS, curves=True):
         folder = paths.training(params["setting"], method, benchmark, seed)
         folder.mkdir(parents=True, exist_ok=True)
         curve.to_csv(folder / "curve.csv", index=False)
+        videos, captions = TRAINING[benchmark]
+        kept = params["manifest"][benchmark].get("val_videos", 0)
+        record = {"training_videos": videos - kept, "training_captions": captions - 20 * kept}
+        (folder / "provenance.json").write_text(json.dumps(record))
 
 
 def copy_notebook(name):

@@ -10,11 +10,18 @@ from xpool.training import selection
 
 def evaluations_of(val, test):
     rows = [
-        {"step": 10 * (number + 1), "split": split, "R@1": float(value), "MnR": 5.0}
+        {
+            "step": 10 * (number + 1),
+            "split": split,
+            "R@1": float(value),
+            "R@5": value + 0.5,
+            "R@10": value + 0.75,
+            "MnR": 5.0,
+        }
         for split, values in (("val", val), ("test", test))
         for number, value in enumerate(values)
     ]
-    return pd.DataFrame(rows, columns=["step", "split", "R@1", "MnR"])
+    return pd.DataFrame(rows, columns=["step", "split", "R@1", "R@5", "R@10", "MnR"])
 
 
 def test_each_rule_sees_its_own_split():
@@ -25,7 +32,7 @@ def test_each_rule_sees_its_own_split():
 
 
 def test_without_a_validation_split_only_its_rule_has_nothing():
-    evaluations = evaluations_of(val=[], test=[1, 2, 3])
+    evaluations = evaluations_of(val=[], test=[0, 50, 100])
     assert chosen("val", evaluations) is None
     assert chosen("last", evaluations) == 30
     hits = pd.DataFrame({"caption_id": ["a", "b"], "video_id": ["u", "v"]})
@@ -33,6 +40,7 @@ def test_without_a_validation_split_only_its_rule_has_nothing():
     rows = selection_rows(evaluations, hits, np.random.default_rng(0), 50)
     assert [row["rule"] for row in rows] == ["last", "test_window"]
     assert [row["R@1"] for row in rows] == [100.0, 100.0]
+    assert [(row["R@5"], row["R@10"]) for row in rows] == [(100.5, 100.75)] * 2
 
 
 def test_a_run_without_evaluations_has_no_rows():

@@ -11,7 +11,11 @@ from performance import coverage
 from xpool.statistics.verdict import Conditions, obstacles, verdict
 
 PAPER = Conditions(
-    synthetic=False, backbone="ViT-B/32", split="train 9k, test 1k-A", selected_on="test"
+    synthetic=False,
+    backbone="ViT-B/32",
+    split="train 9k, test 1k-A",
+    selected_on="test",
+    test_size=(1000, 1000),
 )
 RERUNS = np.array([45.4, 46.0, 46.3])  # layer6ai-labs/xpool#13, #12 (lr 3e-5), #12 (lr 1e-5)
 
@@ -31,7 +35,8 @@ def test_reruns_of_xpool_are_not_distinguishable_from_the_paper():
 def test_one_rerun_rests_on_the_sampling_error_of_both():
     found = verdict(RERUNS[:1], 46.9, 1000)
     assert found.these_queries is None
-    error = math.sqrt(45.4 * 54.6 / 1000 + 46.9 * 53.1 / 1000)
+    shares = [(hits + 1) / 1002 for hits in (454, 469)]  # Agresti and Caffo: a hit and a miss more
+    error = 100 * math.sqrt(sum(share * (1 - share) / 1002 for share in shares))
     assert found.like_these.high == pytest.approx(-1.5 + stats.norm.ppf(0.975) * error)
     assert found.like_these.p_difference == pytest.approx(2 * stats.norm.cdf(-1.5 / error))
     assert found.label == "not distinguishable"
@@ -88,8 +93,12 @@ def test_verdict_mirrors():
         assert other.p_equivalence == pytest.approx(one.p_equivalence)
 
 
-def test_both_at_the_ceiling_are_reproduced():
-    assert verdict(np.array([100.0]), 100.0, 50).word == "reproduced"
+def test_fifty_of_fifty_do_not_show_that_both_are_perfect():
+    """Either could miss 7 % of other queries: 0 of 50 leaves [0, 7.1] (Clopper and Pearson)."""
+    found = verdict(np.array([100.0]), 100.0, 50)
+    assert found.word == "not distinguishable"
+    assert found.like_these.high > 2
+    assert verdict(np.array([100.0]), 100.0, 5000).word == "reproduced"
 
 
 @pytest.mark.parametrize(("runs", "published"), [([], 46.9), ([46.0], 146.0), ([math.nan], 46.9)])
@@ -110,6 +119,20 @@ def test_what_is_no_percentage_is_refused(runs, published):
         ),
         ({"selected_on": "val"}, ("test-set selection: published on test, ours on val",)),
         ({"selected_on": "unknown"}, ()),
+        (
+            {"test_size": (500, 500)},
+            ("other test set: 1,000 texts of 1,000 videos, ours 500 texts of 500 videos",),
+        ),
+        (
+            {"test_size": (999, 1000)},
+            ("other test set: 1,000 texts of 1,000 videos, ours 999 texts of 1,000 videos",),
+        ),
+        ({"held_out": 4000}, ("4,000 training videos held out for validation, published 0",)),
+        ({"missing": 3}, ("3 training videos missing or unreadable, published 0",)),
+        (
+            {"postprocessing": "dual softmax"},
+            ("other post-processing: none, ours dual softmax",),
+        ),
     ],
 )
 def test_obstacles_are_named(change, reasons):

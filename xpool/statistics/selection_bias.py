@@ -17,7 +17,7 @@ from xpool.training.selection import SPLIT, WINDOW, Selection, score
 
 RULES: tuple[Selection, ...] = ("val", "last", "test_window")
 CHOSEN_ON_TEST: Selection = "test_window"
-COLUMNS = ("rule", "step", "R@1", "n_looks", "chance", "chance_high")
+COLUMNS = ("rule", "step", "R@1", "R@5", "R@10", "n_looks", "chance", "chance_high")
 
 
 def chosen(rule: Selection, evaluations: pd.DataFrame) -> int | None:
@@ -91,9 +91,9 @@ def selection_rows(
         replicates: how many.
 
     Returns:
-        :data:`COLUMNS`: the rule, its step, text-to-video R@1 of the test split at that step, the
-        number of evaluations, and :func:`by_chance` of the rule that sees the test split (0 for the
-        others).
+        :data:`COLUMNS`: the rule, its step, text-to-video R@1, R@5 and R@10 of the test split at
+        that step, the number of evaluations, and :func:`by_chance` of the rule that sees the test
+        split (0 for the others).
     """
     steps = [name for name in hits.columns if name.isdigit()]
     if not steps:
@@ -106,6 +106,7 @@ def selection_rows(
         if step is None:
             continue
         mean, high = luck if rule == CHOSEN_ON_TEST else (0.0, 0.0)
-        found = float(hits[str(step)].mean())
-        rows.append(dict(zip(COLUMNS, (rule, step, found, len(steps), mean, high), strict=True)))
+        here = (evaluations["split"] == "test") & (evaluations["step"] == step)
+        found = evaluations.loc[here, ["R@1", "R@5", "R@10"]].iloc[0].tolist()
+        rows.append(dict(zip(COLUMNS, (rule, step, *found, len(steps), mean, high), strict=True)))
     return rows

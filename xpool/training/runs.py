@@ -72,8 +72,13 @@ def train(cells: Sequence[Cell]) -> None:
     inputs = inputs_of(setting(), first.benchmark, first.train.reads)
     precision = "bf16" if accelerator.mixed_precision == "bf16" else "fp32"
     modules = code_of(__name__, first.method)
+    training = data.texts[data.texts["split"] == "train"]
     record = code(*modules) | inputs
     record |= {"global_batch": first.train.batch_size, "precision": precision}
+    record |= {
+        "training_videos": int(training["video_id"].nunique()),
+        "training_captions": len(training),
+    }
     for cell in cells:
         params = ruling(cell, frames)
         # by content, not by time: the same data checked out again find the run

@@ -40,7 +40,7 @@ def use(**changes):
 
 def made(name, protocols, metrics):
     protocol = next(p for p in protocols if p.benchmark == name)
-    found = [read_statistics(which, protocols) for which in ("cells", "comparisons")]
+    found = [read_statistics(which, protocols) for which in ("cells", "comparisons", "selection")]
     return tables.benchmark_table(protocol, metrics, *found, read_published())
 
 

@@ -32,6 +32,7 @@ def benchmark_table(
     metrics: pd.DataFrame,
     cells: pd.DataFrame,
     comparisons: pd.DataFrame,
+    selection: pd.DataFrame,
     published: pd.DataFrame,
 ) -> Table:
     """Return a benchmark's table: our methods, then what others published on it.
@@ -41,13 +42,14 @@ def benchmark_table(
         metrics: from :func:`xpool.report.results.inputs.read_metrics`.
         cells: from :func:`xpool.report.results.inputs.read_statistics`.
         comparisons: from :func:`xpool.report.results.inputs.read_statistics`.
+        selection: from :func:`xpool.report.results.inputs.read_statistics`.
         published: from :func:`xpool.report.results.published.read_published`.
     """
     measured, cells, comparisons = (
         table[table["benchmark"] == protocol.benchmark] for table in (metrics, cells, comparisons)
     )
     ours = _ours(protocol, standing(cells, comparisons))
-    others = judged(protocol, on_benchmark(protocol, published), metrics, cells)
+    others = judged(protocol, on_benchmark(protocol, published), metrics, cells, selection)
     figures = pd.concat([ours, others], ignore_index=True)
     keys = [(direction, metric) for direction in DIRECTIONS for metric in METRICS]
     figures["column"] = list(zip(figures["direction"], figures["metric"], strict=True))
@@ -68,7 +70,14 @@ def benchmark_table(
         groups=tuple(groups),
         notes=tuple(notes),
         figures=_stored(
-            figures, protocol, "protocol", "backbone", "selected_on", "source", "verdict"
+            figures,
+            protocol,
+            "protocol",
+            "backbone",
+            "selected_on",
+            "postprocessing",
+            "source",
+            "verdict",
         ),
     )
 
