@@ -23,6 +23,7 @@ from xpool.report.results.significance import (
     standing,
 )
 from xpool.report.typesetting import NO_FIGURE, Group, Row, Table
+from xpool.statistics.paired import holm
 
 # --- what is computed ---
 
@@ -99,6 +100,9 @@ def summary_table(
         table[(table["direction"] == "t2v") & (table["metric"] == "R@1")]
         for table in (cells, metrics)
     ]
+    primary = (comparisons["direction"] == "t2v") & (comparisons["metric"] == "R@1")
+    comparisons = comparisons[primary]
+    comparisons = comparisons.assign(p_table=holm(comparisons["p_value"].to_numpy(float)))
     ours = _ours(first, standing(chosen[0], comparisons))
     sizes = chosen[1].drop_duplicates("benchmark")
     chance = sizes[["benchmark", "direction", "metric"]].assign(
@@ -113,8 +117,9 @@ def summary_table(
         name="summary",
         caption=(
             f"{first.heading('Summary')} Text-to-video R@1 in percent on the test split; "
-            f"{first.spread()}. Bold, {DIFFERS}, {DIFFERS_IN_TABLE} and p as in the tables of the "
-            "benchmarks; the difference is of the same queries and seeds; chance is one in the "
+            f"{first.spread()}. Bold and {DIFFERS} as in the tables of the benchmarks; "
+            f"{DIFFERS_IN_TABLE} and p over the table are corrected for the {len(comparisons)} "
+            "comparisons of this one; the difference is of the same queries; chance is one in the "
             f"number of videos. {first.how()}{_mixed(metrics)}"
         ),
         columns=tuple((head, protocol.title) for protocol in protocols),

@@ -3,7 +3,6 @@
 Reads ``results/<setting>/studies/<study>/``. All figures are text to video on the validation split.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -80,9 +79,9 @@ def at_start(trials: pd.DataFrame) -> pd.DataFrame:
 def curve(trials: pd.DataFrame, x: str, by: Sequence[str], metric: str = "R@1") -> pd.DataFrame:
     """Return mean, spread and confidence band over the seeds at each point of each curve.
 
-    The half-width of the band is a t-quantile times s/√n. Three seeds say little about their
-    spread, so s² is pooled over the points of a curve, as in an analysis of variance. This assumes
-    that the spread is about the same along the curve.
+    The half-width of the band is a t-quantile times s/√n, each point for itself: the spread over
+    seeds differs along a curve, and a spread pooled over its points would cover less than 95 % of
+    the means where it is large.
 
     Args:
         trials: one row a trial, with a column ``seed``.
@@ -97,17 +96,9 @@ def curve(trials: pd.DataFrame, x: str, by: Sequence[str], metric: str = "R@1") 
     keys = [*by, x]
     values = trials.groupby(keys, sort=True, dropna=False)[metric]
     points = values.agg(mean="mean", std="std", n_seeds="count").reset_index()
-    parts = []
-    for _, of_curve in points.groupby(list(by), sort=False, dropna=False):
-        free = (of_curve["n_seeds"] - 1).to_numpy()
-        sums = (free * of_curve["std"].fillna(0) ** 2).sum()
-        df = int(free.sum())
-        half = math.nan
-        if df:
-            half = float(stats.t.ppf((1 + LEVEL) / 2, df)) * math.sqrt(sums / df)
-        around = half / np.sqrt(of_curve["n_seeds"])
-        parts.append(of_curve.assign(low=of_curve["mean"] - around, high=of_curve["mean"] + around))
-    return pd.concat(parts, ignore_index=True) if parts else points.assign(low=[], high=[])
+    quantile = stats.t.ppf((1 + LEVEL) / 2, points["n_seeds"] - 1)  # NaN for one seed
+    half = quantile * points["std"] / np.sqrt(points["n_seeds"])
+    return points.assign(low=points["mean"] - half, high=points["mean"] + half)
 
 
 def gain(trials: pd.DataFrame, keys: Sequence[str], metric: str = "R@1") -> pd.DataFrame:
