@@ -159,6 +159,7 @@ SMALL = {
         "benchmarks": ["msrvtt"],
         "seeds": [0, 1],
         "epochs": 1,
+        "lr_encoder": 1e-3,
         "methods": ["mean_pool", "xpool"],
         "scenes": [1, 2],
         "world": {

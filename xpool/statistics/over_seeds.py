@@ -26,8 +26,9 @@ LEAST_SEEDS = 1.5
 """The seeds' own variance is taken as at least so many times what chance in single queries makes.
 
 Three runs that agree by luck would else give an interval that covers less often than it says. With
-1.5 it covers 94 % in the quarter of tables whose runs agree most, at a spread over seeds of 1 point
-of R@1; where seeds make no difference it then covers 97 to 98 %. No factor gives 95 in both.
+1.5 it covers 93 to 95 % in the quarter of tables whose three or five runs agree most, at a spread
+over seeds of 1 point of R@1 (two runs: 87 %); where seeds make no difference it then covers 97 to
+98 %. No factor gives 95 in both.
 """
 
 SURE = 0.75

@@ -232,11 +232,14 @@ def selection(
         InputError: a run has no evaluations.
     """
     rows = []
-    for method, seed in itertools.product(methods, seeds):
-        folder = paths.training(setting, method, benchmark, seed)
-        rng = _generator("selection", benchmark, method, str(seed))
-        found = selection_rows(*evaluation_log.read(folder), rng, REPLICATES)
-        rows += [{"benchmark": benchmark, "method": method, "seed": seed} | row for row in found]
+    for method in methods:
+        logs = {
+            seed: evaluation_log.read(paths.training(setting, method, benchmark, seed))
+            for seed in seeds
+        }
+        draws = seed_for("statistics", "selection", benchmark, method)
+        found = selection_rows(logs, draws, REPLICATES)
+        rows += [{"benchmark": benchmark, "method": method} | row for row in found]
     return pd.DataFrame(rows, columns=["benchmark", "method", "seed", *SELECTION_COLUMNS])
 
 

@@ -6,6 +6,7 @@ best of fifty noisy evaluations lies above one that was not chosen for being hig
 :func:`by_chance` estimates that part.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -40,9 +41,13 @@ def chosen(rule: Selection, evaluations: pd.DataFrame) -> int | None:
 
 
 def by_chance(
-    hits: NDArray[Any], video: NDArray[Any], rng: np.random.Generator, replicates: int
-) -> tuple[float, float]:
-    """Return what choosing by the test window adds to R@1 where all evaluations are equally good.
+    hits: NDArray[Any],
+    video: NDArray[Any],
+    rng: np.random.Generator,
+    others: np.random.Generator,
+    replicates: int,
+) -> NDArray[np.float64]:
+    """Draw what choosing by the test window adds to R@1 where all evaluations are equally good.
 
     The bootstrap over videos takes the same videos for all evaluations of a draw, so the drawn
     evaluations vary, and vary together, as those of the run do. Less their own means, none is
@@ -53,18 +58,19 @@ def by_chance(
     Args:
         hits: ``(evaluation, query)`` in percent, in order of the steps.
         video: ``(query,)`` the video of each.
-        rng: source of the replicates.
+        rng: source of the videos; in the same state for two runs, both get the same videos.
+        others: source of the evaluations that the choice is compared with.
         replicates: how many.
 
     Returns:
-        The mean in points, and the 97.5 % quantile.
+        ``(replicate,)`` in points.
 
     Example:
         A single evaluation leaves nothing to choose, and no luck.
 
-        >>> rng = np.random.default_rng(0)
-        >>> by_chance(100.0 * (np.arange(50) < 20)[None], np.arange(50), rng, 100)
-        (0.0, 0.0)
+        >>> rng, others = np.random.default_rng(0), np.random.default_rng(1)
+        >>> by_chance(100.0 * (np.arange(50) < 20)[None], np.arange(50), rng, others, 3).tolist()
+        [0.0, 0.0, 0.0]
     """
     drawn = resampled_means(hits, video, rng, replicates)  # (replicate, evaluation)
     noise = drawn - hits.mean(axis=1)
@@ -73,40 +79,54 @@ def by_chance(
     ends = np.arange(1, noise.shape[1] + 1)
     starts = np.maximum(0, ends - WINDOW)
     windows = (before[:, ends] - before[:, starts]) / (ends - starts)
-    draw, other = np.arange(len(noise)), rng.integers(len(hits), size=len(noise))
-    luck = noise[draw, windows.argmax(axis=1)] - noise[draw, other]
-    return float(luck.mean()), float(np.quantile(luck, 0.975))
+    draw, other = np.arange(len(noise)), others.integers(len(hits), size=len(noise))
+    luck: NDArray[np.float64] = noise[draw, windows.argmax(axis=1)] - noise[draw, other]
+    return luck
 
 
 def selection_rows(
-    evaluations: pd.DataFrame, hits: pd.DataFrame, rng: np.random.Generator, replicates: int
+    runs: Mapping[int, tuple[pd.DataFrame, pd.DataFrame]], seed: int, replicates: int
 ) -> list[dict[str, Any]]:
-    """Return one row a rule: the result that is tested under it, from one run.
+    """Return one row a run and rule: the result that is tested under it.
 
     Args:
-        evaluations: as in :func:`chosen`.
-        hits: caption_id, video_id, and a column a step, as ``xpool.training.evaluation_log``
-            writes them.
-        rng: source of the bootstrap's replicates, which draw videos.
+        runs: by seed, the evaluations of a run of one method, as in :func:`chosen`, and its hits:
+            caption_id, video_id, and a column a step, as ``xpool.training.evaluation_log`` writes
+            them.
+        seed: seed of the replicates, which draw the same videos for all runs.
         replicates: how many.
 
     Returns:
-        :data:`COLUMNS`: the rule, its step, text-to-video R@1, R@5 and R@10 of the test split at
-        that step, the number of evaluations, and :func:`by_chance` of the rule that sees the test
-        split (0 for the others).
+        ``seed`` and :data:`COLUMNS`: the rule, its step, text-to-video R@1, R@5 and R@10 of the
+        test split at that step, the number of evaluations, and for the rule that sees the test
+        split (0 for the others) the mean of :func:`by_chance`, and the 97.5 % quantile of its mean
+        over the runs, which is what a difference averaged over them is compared with.
     """
-    steps = [name for name in hits.columns if name.isdigit()]
-    if not steps:
+    lucks = {}
+    for number, (_, hits) in runs.items():
+        if steps := _steps(hits):
+            values, video = hits[steps].to_numpy().T, hits["video_id"].to_numpy()
+            others = np.random.default_rng([seed, number])
+            lucks[number] = by_chance(
+                values, video, np.random.default_rng(seed), others, replicates
+            )
+    if not lucks:
         return []
-    values, video = hits[steps].to_numpy().T, hits["video_id"].to_numpy()
-    luck = by_chance(values, video, rng, replicates)
+    most = float(np.quantile(np.mean(list(lucks.values()), axis=0), 0.975))
     rows = []
-    for rule in RULES:
-        step = chosen(rule, evaluations)
-        if step is None:
-            continue
-        mean, high = luck if rule == CHOSEN_ON_TEST else (0.0, 0.0)
-        here = (evaluations["split"] == "test") & (evaluations["step"] == step)
-        found = evaluations.loc[here, ["R@1", "R@5", "R@10"]].iloc[0].tolist()
-        rows.append(dict(zip(COLUMNS, (rule, step, *found, len(steps), mean, high), strict=True)))
+    for number, luck in lucks.items():
+        evaluations, hits = runs[number]
+        for rule in RULES:
+            step = chosen(rule, evaluations)
+            if step is None:
+                continue
+            mean, high = (float(luck.mean()), most) if rule == CHOSEN_ON_TEST else (0.0, 0.0)
+            here = (evaluations["split"] == "test") & (evaluations["step"] == step)
+            found = evaluations.loc[here, ["R@1", "R@5", "R@10"]].iloc[0].tolist()
+            row = (rule, step, *found, len(_steps(hits)), mean, high)
+            rows.append({"seed": number} | dict(zip(COLUMNS, row, strict=True)))
     return rows
+
+
+def _steps(hits: pd.DataFrame) -> list[str]:
+    return [name for name in hits.columns if name.isdigit()]

@@ -45,7 +45,7 @@ def selection_table(protocols: Sequence[Protocol], selection: pd.DataFrame) -> T
             "code's, the best mean of five evaluations of the test split itself. The difference is "
             "what reporting the figure that was selected on test adds; by chance is what it would "
             "add, over an evaluation taken without a look at the test split, if all evaluations "
-            "were equally good (in brackets the 97.5 % quantile of one run): "
+            "were equally good (in brackets the 97.5 % quantile of the mean over these runs): "
             f"luck among {' or '.join(map(str, evaluations)) or 'no'} looks."
         ),
         columns=tuple(("Selected by", head) for head in heads[:3])

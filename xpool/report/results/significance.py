@@ -76,7 +76,7 @@ def detectable_in_words(comparisons: pd.DataFrame) -> list[str]:
     parts = []
     for direction, of_direction in rows.groupby("direction", sort=False):
         named = of_direction["against"].map(method_name)
-        sizes = [f"{size:.1f}" for size in of_direction["detectable"].fillna(float("inf"))]
+        sizes = ["none" if pd.isna(size) else f"{size:.1f}" for size in of_direction["detectable"]]
         reach = ", ".join(f"{size} ({name})" for size, name in zip(sizes, named, strict=True))
         parts.append(f"{direction} {reach}")
     if not parts:
