@@ -82,6 +82,12 @@ def test_by_content_a_copy_elsewhere_has_the_same_list(linked, tmp_path):
     assert "changed_ns" not in first
 
 
+def test_a_name_that_is_not_utf8_is_one_line(tmp_path):
+    (Path(os.fsdecode(bytes(tmp_path) + b"/caf\xe9.avi"))).write_bytes(b"x")
+    with pytest.raises(InputError, match=r"/caf\\udce9\.avi: its name is not UTF-8; rename it$"):
+        listing(tmp_path, "msvd")
+
+
 def test_no_folder_is_one_line(tmp_path):
     with pytest.raises(InputError, match="no such folder; put the files of msvd there"):
         listing(tmp_path / "raw", "msvd")

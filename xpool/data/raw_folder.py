@@ -56,7 +56,8 @@ class RawFolder:
         """List a raw folder; links to folders are followed, hidden files are skipped.
 
         Raises:
-            InputError: there is no such folder, or one below it cannot be listed.
+            InputError: there is no such folder, one below it cannot be listed, or a name is not in
+                UTF-8, as manifests are.
         """
         if not root.is_dir():
             raise InputError(
@@ -66,6 +67,10 @@ class RawFolder:
         videos: dict[str, list[str]] = {}
         try:
             for path in sorted(_files_under(root)):
+                if any("\ud800" <= sign <= "\udfff" for sign in path):
+                    raise InputError(
+                        f"{root}/{ascii(path)[1:-1]}: its name is not UTF-8; rename it"
+                    )
                 name = PurePosixPath(path)
                 names.setdefault(name.name, []).append(path)
                 if name.suffix.lower() in _VIDEO_SUFFIXES:
