@@ -162,6 +162,7 @@ def read_protocols() -> list[Protocol]:
     model = read("encoder.model", str)
     frozen = ", towers frozen" if reads == "embeddings" else ""
     zero_shot = read("train.epochs", int) == 0
+    frozen = ", not trained" if zero_shot else frozen
     trained = "as it was released" if zero_shot else _READS.get(reads, reads)
     training = (
         f"Encoder {model} ({read('encoder.pretrained', str)}): "

@@ -175,10 +175,30 @@ def test_verdicts_name_the_files_behind_both_figures():
 
 
 @pytest.mark.usefixtures("project")
-def test_frozen_towers_are_another_backbone():
-    frozen = {"reads": "embeddings", "frames": 12, "epochs": 3}
-    found = paper(selection="test_window", train=frozen).query("method == 'xpool'")
-    assert "other backbone: ViT-B/32, ours ViT-B/32, towers frozen" in found["verdict"].iloc[0]
+@pytest.mark.parametrize(
+    ("reads", "epochs", "ours"),
+    [
+        ("embeddings", 3, "ViT-B/32, towers frozen"),
+        ("embeddings", 0, "ViT-B/32, not trained"),
+        ("frames", 0, "ViT-B/32, not trained"),
+    ],
+)
+def test_towers_that_are_frozen_or_not_trained_are_another_backbone(reads, epochs, ours):
+    train = {"reads": reads, "frames": 12, "epochs": epochs}
+    found = paper(selection="test_window", train=train).query("method == 'xpool'")
+    assert f"other backbone: ViT-B/32, ours {ours}" in found["verdict"].iloc[0]
+
+
+@pytest.mark.usefixtures("project")
+@pytest.mark.parametrize("selection", ["val", "last", "test_window"])
+def test_what_was_never_trained_is_called_zero_shot(selection):
+    write_results(
+        {**PARAMS, "selection": selection, "train": {"reads": "frames", "frames": 12, "epochs": 0}}
+    )
+    for words in (read_protocols()[0].how(), read_protocols()[0].training):
+        assert "fine-tuned" not in words
+        assert "selected on" not in words
+    assert read_protocols()[0].how().startswith("Zero-shot: nothing was trained, and no checkpoint")
 
 
 @pytest.mark.usefixtures("project")
