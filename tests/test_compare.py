@@ -10,14 +10,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 from typer.testing import CliRunner
 
 from xpool.__main__ import app
 from xpool.metrics import METRICS, Ranks, ranks, retrieval_metrics
 from xpool.project.errors import InputError
 from xpool.project.paths import TOP
+from xpool.statistics.arrays import read_video_of_text
 from xpool.statistics.double_counting import counted_twice
-from xpool.statistics.queries import read, read_video_of_text
+from xpool.statistics.queries import read
 from xpool.statistics.ranks import rank_table
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
@@ -307,6 +309,68 @@ def test_rank_alone_keeps_its_value(half):
     assert (found.n_greater >= 0).all()
 
 
+# --- several runs a side ---
+
+
+def test_three_runs_against_three():
+    """Oracle: shares of argmax, run by run; wins by the mean over the runs of each side."""
+    sides = [[saved(f"{side}{i}.npy", scores(3 * side + i)) for i in range(3)] for side in (0, 1)]
+    found = as_json(*sides[0], "vs", *sides[1])["t2v"]["R@1"]
+    hits = np.array(
+        [[np.load(name).argmax(axis=1) == np.arange(40) for name in side] for side in sides]
+    )
+    assert (found["first"], found["second"]) == pytest.approx(tuple(100 * hits.mean(axis=(1, 2))))
+    won = hits.mean(axis=1)[1] - hits.mean(axis=1)[0]
+    assert (found["won"], found["lost"]) == ((won > 1e-9).sum(), (won < -1e-9).sum())
+    assert found["n_seeds"] == 3
+    assert "Welch" in found["test"]
+    by_seed = 100 * hits.mean(axis=2)
+    assert found["p_value"] >= stats.ttest_ind(*by_seed, equal_var=False).pvalue
+    text = compared(*sides[0], "vs", *sides[1])
+    assert "A: 00.npy\n   01.npy\n   02.npy\nB: 10.npy\n" in text
+    assert "A: mean of 3 runs, B: of 3. Intervals are over videos and seeds." in text
+    assert "One run each" not in text
+
+
+def test_runs_of_a_side_are_matched_by_name():
+    order = np.random.default_rng(0).permutation(10)
+    for name, seed, of_run in (("a", 0, None), ("b", 1, order), ("c", 2, None), ("d", 3, order)):
+        run_folder(name, many(seed, 9), of_run)
+        run_folder(f"{name}_in_order", many(seed, 9))
+    there = as_json("a", "b.csv", "vs", "c.parquet", "d")
+    assert there == as_json("a", "b_in_order", "vs", "c", "d_in_order")
+    back = as_json("d", "c", "vs", "b", "a")
+    for direction, metrics in there.items():
+        for metric, one in metrics.items():
+            assert back[direction][metric]["delta"] == pytest.approx(-one["delta"])
+
+
+def test_two_against_three_and_one_against_one():
+    names = [saved(f"{i}.npy", scores(i)) for i in range(5)]
+    assert as_json(*names[:2], "vs", *names[2:])["t2v"]["MnR"]["n_seeds"] == 2
+    assert as_json(names[0], "vs", names[1]) == as_json(names[0], names[1])
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("a.npy b.npy c.npy", "expected two runs, or A1 A2 ... vs B1 B2 ...; got a.npy b.npy"),
+        ("a.npy", "expected two runs"),
+        ("a.npy vs b.npy vs c.npy", "expected two runs"),
+        ("a.npy b.npy vs", "no run on one side of vs"),
+        ("a.npy ./a.npy vs b.npy c.npy", "a.npy: named twice on one side"),
+        ("a.npy vs b.npy c.npy", "1 runs against 2: one run says nothing of its seeds"),
+        ("a.npy b.npy vs c.npy d.npy", "d.npy: a gallery of 39, but a.npy has 40"),
+    ],
+)
+def test_runs_that_make_no_two_sides_are_named(words, message):
+    for i, name in enumerate("abc"):
+        saved(f"{name}.npy", scores(i))
+    saved("d.npy", scores(0, 39, 39))
+    with pytest.raises(InputError, match=message):
+        compared(*words.split())
+
+
 # --- refusals ---
 
 
@@ -327,7 +391,7 @@ def broken(values, row, column, value):
         ("a.npy", np.array([[{}]], dtype=object), "a.npy: not an array of numbers"),
         ("a.csv", "1,2\n3\n", "a.csv line 2: 1 numbers, but 2 before"),
         ("a.csv", "1,2\n3,x\n", "a.csv line 2: expected numbers only.*'x'"),
-        ("a.csv", "text,video\n1,2\n", "a.csv line 1: expected numbers only, or a first line"),
+        ("a.csv", "1,video\n1,2\n", "a.csv line 1: expected numbers only, or a first line"),
         ("a.csv", "1,nan\n3,4\n", "a.csv: similarity row 0: NaN"),
         ("a.csv", "", "a.csv: empty"),
         ("a.csv", "query_id,rank\n", "a.csv: no queries"),
@@ -395,8 +459,8 @@ def test_missing_files_are_named():
          "b.csv: query q0 belongs to video v1, but in a.csv to v0"),
         ("query_id,rank,direction\nq0,1,t2v\n", "query_id,rank,direction\nq0,1,v2t\n",
          "b.csv: has v2t, and a.csv has t2v"),
-        (np.eye(1), "query_id,rank\n0,1\n", "a.npy: does not name its queries, and b.csv does"),
-        ("query_id,rank\n0,1\n", np.eye(1), "b.npy: does not name its queries, and a.csv does"),
+        (np.eye(2), "query_id,rank\n0,1\n", "a.npy: does not name its queries, and b.csv does"),
+        ("query_id,rank\n0,1\n", np.eye(2), "b.npy: does not name its queries, and a.csv does"),
     ],
 )  # fmt: skip
 def test_runs_that_do_not_fit_each_other_are_named(a, b, message):

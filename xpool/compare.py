@@ -1,4 +1,4 @@
-"""Compare two runs on the same queries: is the difference more than noise?
+"""Compare two runs, or several runs a method, on the same queries: more than noise?
 
 Prints what ``xpool.statistics`` computes. Each run may come from any code base;
 ``xpool.statistics.queries`` lists the kinds of file. Differences are B minus A. One run each says
@@ -12,17 +12,25 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from xpool.project.errors import InputError
+
 # The modules that compute are imported where they are used, so that --help answers at once.
 if TYPE_CHECKING:
     from xpool.statistics.paired import Comparison
     from xpool.statistics.queries import Queries
 
+VERSUS = "vs"
 TITLES = {"t2v": "Text to video", "v2t": "Video to text"}
 
 
 def main(
-    a: Annotated[Path, typer.Argument(metavar="A", help="A run's folder, ranks or a matrix.")],
-    b: Annotated[Path, typer.Argument(metavar="B", help="Another run, on the same queries.")],
+    files: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RUN",
+            help="Two runs; or several runs, the word vs, and several runs of another method.",
+        ),
+    ],
     video_of_text: Annotated[
         Path | None,
         typer.Option(
@@ -33,29 +41,63 @@ def main(
     ] = None,
     print_json: Annotated[bool, typer.Option("--json", help="Print all figures as JSON.")] = False,
 ) -> None:
-    """Compare two runs, of any code, on the same queries.
+    """Compare two runs, or two methods with several runs each, on the same queries.
 
-    A and B are each a run's folder, a file of ranks (.parquet, .csv) or a similarity matrix (.npy,
-    .csv). Differences are B minus A.
+    Each file is a run's folder, a file of ranks (.parquet, .csv, .tsv) or a similarity matrix
+    (.npy, .npz, .pt, .csv, .tsv; FILE.npz:NAME takes one of several arrays). Differences are B
+    minus A.
 
     Example: xpool compare results/mini/similarity/mean_pool/msrvtt/0
     results/mini/similarity/xpool/msrvtt/0
-    """
-    from xpool.statistics.queries import compare, read, read_video_of_text
 
+    Example: xpool compare results/mini/ranks/mean_pool/msrvtt/* vs
+    results/mini/ranks/xpool/msrvtt/*
+    """
+    from xpool.statistics.arrays import read_video_of_text
+    from xpool.statistics.queries import compare, read
+
+    names = _sides(files)
     columns = read_video_of_text(video_of_text) if video_of_text else None
-    first, second = read(a, columns), read(b, columns)
-    found = compare(first, second, (str(a), str(b)))
+    first, second = ([read(Path(name), columns) for name in side] for side in names)
+    found = compare(first, second, names)
     if print_json:
         print(json.dumps(as_json(found, first, second), indent=2, allow_nan=False))
-    else:
-        print(f"A: {a}\nB: {b}\n\n{as_text(found, first, second)}")
+        return
+    for letter, side in zip("AB", names, strict=True):
+        print(f"{letter}: {f'{chr(10)}   '.join(side)}")
+    print(f"\n{as_text(found, first, second)}")
+
+
+def _sides(files: list[str]) -> tuple[list[str], list[str]]:
+    """Part the files of the command line at the word vs; two files need none.
+
+    Raises:
+        InputError: a side is empty or names a run twice, or the word is missing or repeated.
+    """
+    if VERSUS not in files and len(files) == 2:
+        return files[:1], files[1:]
+    if files.count(VERSUS) != 1:
+        raise InputError(
+            f"expected two runs, or A1 A2 ... {VERSUS} B1 B2 ...; got {' '.join(files)}"
+        )
+    at = files.index(VERSUS)
+    sides = files[:at], files[at + 1 :]
+    for side in sides:
+        if not side:
+            raise InputError(
+                f"no run on one side of {VERSUS}; expected A1 A2 ... {VERSUS} B1 B2 ..."
+            )
+        resolved = [Path(name).resolve() for name in side]
+        for number, name in enumerate(side):
+            if resolved[number] in resolved[:number]:
+                raise InputError(f"{name}: named twice on one side, and is one run; drop it")
+    return sides
 
 
 def as_json(
     found: dict[str, dict[str, "Comparison"]],
-    first: dict[str, "Queries"],
-    second: dict[str, "Queries"],
+    first: list[dict[str, "Queries"]],
+    second: list[dict[str, "Queries"]],
 ) -> dict[str, dict[str, dict[str, Any]]]:
     """Return all figures per direction and metric.
 
@@ -79,8 +121,8 @@ def as_json(
 
 def as_text(
     found: dict[str, dict[str, "Comparison"]],
-    first: dict[str, "Queries"],
-    second: dict[str, "Queries"],
+    first: list[dict[str, "Queries"]],
+    second: list[dict[str, "Queries"]],
 ) -> str:
     """Return the comparison as it is printed."""
     adjusted = iter(_holm(found))
@@ -119,7 +161,10 @@ def as_text(
     lines += [
         "B - A: in points of percent for R@K (more is better), in ranks for MdR and MnR (less is).",
         "won, lost: queries that B answers better, worse. p (Holm): adjusted for all lines above.",
-        "One run each: nothing here says how far other seeds would lie apart.",
+        "One run each: nothing here says how far other seeds would lie apart."
+        if len(first) == 1
+        else f"A: mean of {len(first)} runs, B: of {len(second)}. Intervals are over videos and "
+        "seeds.",
     ]
     return "\n".join(lines)
 
@@ -140,13 +185,16 @@ def _detectable(metrics: dict[str, "Comparison"]) -> str:
     )
 
 
-def _ties(direction: str, first: dict[str, "Queries"], second: dict[str, "Queries"]) -> list[str]:
+def _ties(
+    direction: str, first: list[dict[str, "Queries"]], second: list[dict[str, "Queries"]]
+) -> list[str]:
     """Say what ties, and what code that counts tied queries twice would have printed."""
+    from statistics import mean
+
     from xpool.metrics import REPORTED
     from xpool.statistics.double_counting import both_counted_twice
 
-    pair = (first[direction], second[direction])
-    shares = [queries.ranks.tied() for queries in pair]
+    shares = [mean(run[direction].ranks.tied() for run in runs) for runs in (first, second)]
     if not any(shares):
         return []
     lines = [
@@ -157,11 +205,11 @@ def _ties(direction: str, first: dict[str, "Queries"], second: dict[str, "Querie
     if not twice:
         return lines
     lines.append("CLIP4Clip's metric, and those copied from it, count tied queries twice and print")
-    for name, queries, of_run in zip("AB", pair, twice, strict=True):
+    for name, of_run in zip("AB", twice, strict=True):
         figures = ", ".join(
             f"{metric} {of_run[metric]:.{3 if metric == 'MnR' else 1}f}" for metric in REPORTED
         )
-        n = len(queries.ids)
+        n = len(first[0][direction].ids)
         lines.append(f"  {name}: {figures}, over {of_run['entries']:.0f} entries for {n} queries")
     return lines
 

@@ -1,6 +1,6 @@
 """Metrics as code that counts tied queries twice would have printed them for a run."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -40,19 +40,24 @@ def counted_twice(ranks: Ranks) -> dict[str, float]:
 
 
 def both_counted_twice(
-    direction: str, first: Mapping[str, Queries], second: Mapping[str, Queries]
+    direction: str,
+    first: Sequence[Mapping[str, Queries]],
+    second: Sequence[Mapping[str, Queries]],
 ) -> list[dict[str, float]]:
-    """Return :func:`counted_twice` of two runs in one direction.
+    """Return :func:`counted_twice` of two methods in one direction, each the mean over its runs.
 
     Empty where no query ties, and for matrices that are not square: that code scores those another
     way.
     """
-    pair = (first[direction], second[direction])
     square = all(
         len(set(queries.video)) == len(queries.ids)
         and queries.n_candidates in (None, len(queries.ids))
-        for queries in first.values()
+        for queries in first[0].values()
     )
-    if not square or not any(queries.ranks.tied() for queries in pair):
+    if not square or not any(run[direction].ranks.tied() for run in (*first, *second)):
         return []
-    return [counted_twice(queries.ranks) for queries in pair]
+    means = []
+    for runs in (first, second):
+        of_runs = [counted_twice(run[direction].ranks) for run in runs]
+        means.append({name: float(np.mean([one[name] for one in of_runs])) for name in of_runs[0]})
+    return means

@@ -4,29 +4,40 @@ A run is one of
 
 - a run's folder ``results/<setting>/similarity/<method>/<benchmark>/<seed>/``, or its ranks
   ``results/<setting>/ranks/<method>/<benchmark>/<seed>.parquet``;
-- a similarity matrix ``(text, video)``, higher is nearer, as ``.npy`` or as ``.csv`` without a
-  header. A square matrix means that text i belongs to video i;
-- a rank file ``.csv`` with columns ``query_id`` and ``rank`` (from 1), and if there are any
-  ``direction`` (t2v or v2t), ``video_id`` (of a t2v query), ``n_greater`` and ``n_tied``.
+- a similarity matrix ``(text, video)``, higher is nearer, in any file of
+  ``xpool.statistics.arrays``. A square matrix means that text i belongs to video i;
+- a rank file, ``.csv`` or ``.tsv``, with columns ``query_id`` and ``rank`` (from 1), and if there
+  are any ``direction`` (t2v or v2t), ``video_id`` (of a t2v query), ``n_greater`` and ``n_tied``.
 """
 
-from dataclasses import dataclass
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy import special
 
 from xpool.metrics import METRICS, Ranks, ranks
 from xpool.project.errors import InputError
 from xpool.project.seeds import seed_for
 from xpool.statistics import paired
+from xpool.statistics.arrays import ARRAYS, DELIMITERS, Scores, lines, read_scores, split_name
 from xpool.statistics.bootstrap import per_query
 from xpool.statistics.ranks import read_similarity
 from xpool.statistics.ranks import video_of_text as row_of_video
 
 DIRECTIONS = ("t2v", "v2t")
+MOST = 10**9
+"""A rank above it is an error of the file: no gallery is so large."""
+UNLIKELY = 0.001
+"""Below this probability under chance, a matrix is taken for turned or upside down."""
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +53,10 @@ class Queries:
     """Whether the file names its queries."""
     n_candidates: int | None
     """Videos that a query chooses from; None where a file does not say."""
+    columns: tuple[str, ...] = ()
+    """Names of the matrix's columns; empty where a file gives none."""
+    rows: tuple[str, ...] = ()
+    """Names of the matrix's rows; empty where a file gives none."""
 
     def take(self, order: NDArray[Any]) -> "Queries":
         """Return the queries in another order."""
@@ -50,13 +65,7 @@ class Queries:
             n_greater=self.ranks.n_greater[order],
             n_tied=self.ranks.n_tied[order],
         )
-        return Queries(
-            ids=self.ids[order],
-            video=self.video[order],
-            ranks=moved,
-            named=self.named,
-            n_candidates=self.n_candidates,
-        )
+        return replace(self, ids=self.ids[order], video=self.video[order], ranks=moved)
 
 
 def read(path: Path, video_of_text: NDArray[np.int64] | None) -> dict[str, Queries]:
@@ -73,47 +82,29 @@ def read(path: Path, video_of_text: NDArray[np.int64] | None) -> dict[str, Queri
         _expect_none(path, video_of_text)
         matrix, texts, videos = read_similarity(path)
         names = (texts["caption_id"].to_numpy(str), videos["video_id"].to_numpy(str))
-        return _of_matrix(path, matrix, row_of_video(texts, videos), names)
-    if not path.is_file():
-        raise InputError(f"{path}: not found")
-    if path.suffix == ".parquet":
+        scores = Scores(matrix=matrix, video_of_text=row_of_video(texts, videos))
+        return _of_matrix(path, scores, names)
+    file, _ = split_name(path)
+    if file.suffix not in (".parquet", *DELIMITERS, *ARRAYS):
+        raise InputError(
+            f"{path}: expected a run's folder, a .parquet of ranks, a matrix "
+            f"({', '.join((*ARRAYS, *DELIMITERS))}) or a rank file (.csv, .tsv with columns "
+            "query_id and rank)"
+        )
+    if not file.is_file():
+        raise InputError(f"{file}: not found")
+    if file.suffix == ".parquet":
         return _of_table(path, _table(path), video_of_text, ("direction", "video_id"))
-    if path.suffix == ".npy":
-        return _of_matrix(path, _load(path), video_of_text, None)
-    if path.suffix == ".csv":
-        with path.open(encoding="utf-8-sig") as file:
-            head = [name.strip() for name in file.readline().split(",")]
+    if file.suffix in DELIMITERS:
+        _, head = next(lines(path), (0, []))
         if {"query_id", "rank"} & set(head):
             return _of_table(path, _table(path), video_of_text, ())
-        return _of_matrix(path, _parse(path), video_of_text, None)
-    raise InputError(
-        f"{path}: expected a run's folder, a .parquet of ranks, or a matrix (.npy, .csv) or rank "
-        "file (.csv with columns query_id and rank)"
-    )
-
-
-def read_video_of_text(path: Path) -> NDArray[np.int64]:
-    """Return ``(text,)``: the column of each text's video, from ``.npy`` or one number a line.
-
-    Raises:
-        InputError: the file is missing, or a line is no whole number.
-    """
-    if not path.is_file():
-        raise InputError(f"{path}: not found")
-    if path.suffix == ".npy":
-        columns = _load(path)
-        if columns.ndim != 1 or not np.issubdtype(columns.dtype, np.integer):
-            raise InputError(
-                f"{path}: expected one whole number a text; got {columns.dtype} {columns.shape}"
-            )
-        return columns.astype(np.int64)
-    lines = path.read_text(encoding="utf-8-sig").splitlines()
-    for number, text in enumerate(lines, start=1):
-        if not text.strip().isdecimal():
-            raise InputError(
-                f"{path} line {number}: expected the column of a video, from 0; got {text!r}"
-            )
-    return np.array([int(text) for text in lines], dtype=np.int64)
+    scores = read_scores(path)
+    if scores.video_of_text is not None:
+        _expect_none(path, video_of_text)
+    elif video_of_text is not None:
+        scores = replace(scores, video_of_text=video_of_text)
+    return _of_matrix(path, scores, None)
 
 
 def _expect_none(path: Path, video_of_text: NDArray[np.int64] | None) -> None:
@@ -125,53 +116,23 @@ def _table(path: Path) -> pd.DataFrame:
     try:
         if path.suffix == ".parquet":
             return pd.read_parquet(path)
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, skipinitialspace=True)
+        table = pd.read_csv(
+            path,
+            sep=DELIMITERS[path.suffix],
+            dtype=str,
+            keep_default_na=False,
+            skipinitialspace=True,
+        )
     except (ValueError, OSError) as error:  # pandas' and Arrow's errors are ValueErrors
         raise InputError(f"{path}: not a table that pandas can read ({error})") from None
     return table.rename(columns=str.strip)
 
 
-def _load(path: Path) -> NDArray[Any]:
-    try:
-        return np.asarray(np.load(path, allow_pickle=False))
-    except ValueError as error:
-        raise InputError(f"{path}: not an array of numbers that NumPy can read ({error})") from None
-
-
-def _parse(path: Path) -> NDArray[np.float64]:
-    """Read a matrix from comma-separated lines; an error names its line."""
-    rows: list[NDArray[np.float64]] = []
-    with path.open(encoding="utf-8-sig") as file:
-        for number, text in enumerate(file, start=1):
-            if not text.strip():
-                continue
-            try:
-                rows.append(np.array(text.strip().split(","), dtype=np.float64))
-            except ValueError as error:
-                raise InputError(
-                    f"{path} line {number}: expected numbers only, or a first line with query_id "
-                    f"and rank ({error})"
-                ) from None
-            if len(rows[-1]) != len(rows[0]):
-                raise InputError(
-                    f"{path} line {number}: {len(rows[-1])} numbers, but {len(rows[0])} before"
-                )
-    if not rows:
-        raise InputError(f"{path}: empty")
-    return np.stack(rows)
-
-
 def _of_matrix(
-    path: Path,
-    matrix: NDArray[Any],
-    video_of_text: NDArray[np.int64] | None,
-    names: tuple[NDArray[np.str_], NDArray[np.str_]] | None,
+    path: Path, scores: Scores, names: tuple[NDArray[np.str_], NDArray[np.str_]] | None
 ) -> dict[str, Queries]:
-    if matrix.ndim != 2 or 0 in matrix.shape or matrix.dtype.kind not in "fiub":
-        raise InputError(
-            f"{path}: expected a matrix of numbers (text, video); got {matrix.dtype} {matrix.shape}"
-        )
-    n_text, n_video = matrix.shape
+    n_text, n_video = scores.matrix.shape
+    video_of_text = scores.video_of_text
     if video_of_text is None:
         if n_text != n_video:
             raise InputError(
@@ -180,11 +141,13 @@ def _of_matrix(
             )
         video_of_text = np.arange(n_text)
     if len(video_of_text) != n_text:
+        turned = "; is the matrix (video, text)? Save its transpose"
         raise InputError(
             f"{path}: {n_text} texts, but {len(video_of_text)} lines in the file of --video-of-text"
+            f"{turned if len(video_of_text) == n_video else ''}"
         )
     try:
-        both = ranks(matrix, video_of_text)
+        both = ranks(scores.matrix, video_of_text)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
     texts, videos = names or (np.arange(n_text).astype(str), np.arange(n_video).astype(str))
@@ -197,8 +160,27 @@ def _of_matrix(
             ranks=of_direction,
             named=names is not None,
             n_candidates=n_video,
+            columns=scores.columns,
+            rows=scores.rows,
         )
+    _hint_if_below_chance(path, found["t2v"], n_video)
     return found
+
+
+def _hint_if_below_chance(path: Path, queries: Queries, n_video: int) -> None:
+    """Say so if scores rank right answers later than chance: by R@1 or by the mean rank."""
+    recall, rank = queries.ranks.recall(1), float(queries.ranks.rank.mean())
+    chance, middle = 1 / n_video, (n_video + 1) / 2
+    n_apart = len(np.unique(queries.video))  # captions of one video are not independent
+    error = np.sqrt((n_video**2 - 1) / 12 / n_apart)
+    few = special.bdtr(recall / 100 * len(queries.ids), len(queries.ids), chance) < UNLIKELY
+    if n_video > 1 and (few or rank - middle > -special.ndtri(UNLIKELY) * error):
+        log.warning(
+            "%s: far below chance (R@1 %.2f, by chance %.2f; mean rank %.1f, by chance %.1f): are "
+            "these distances (then negate them), is the matrix (video, text), or are its texts and "
+            "videos in different orders?",
+            path, recall, 100 * chance, rank, middle,
+        )  # fmt: skip
 
 
 def _of_table(
@@ -227,7 +209,16 @@ def _of_table(
     if twice.any():
         row = int(np.argmax(twice))
         raise InputError(f"{path} row {row + 1}: query {table['query_id'].iloc[row]} appears twice")
+    for column in {"query_id", "video_id"} & set(table):
+        unnamed = table[column].isna() | (table[column].astype(str).str.strip() == "")
+        _refuse(path, table, column, unnamed.to_numpy(bool), "is empty; expected a name")
     greater, tied = _counts(path, table)
+    if "video_id" not in table and video_of_text is None and (table["direction"] == "t2v").any():
+        log.warning(
+            "%s: no video_id, so captions are taken as independent; where a video has several, "
+            "intervals are too narrow (add video_id, or --video-of-text)",
+            path,
+        )
     found = {}
     for direction in DIRECTIONS:
         rows = np.flatnonzero(table["direction"] == direction)
@@ -260,14 +251,17 @@ def _counts(path: Path, table: pd.DataFrame) -> tuple[NDArray[np.int64], NDArray
     """
     rank = _numbers(path, table, "rank")
     _refuse(path, table, "rank", rank < 1, "ranks start at 1")
+    _refuse(path, table, "rank", rank > MOST, "no gallery is so large")
     _refuse(path, table, "rank", rank % 0.5 != 0, "expected whole or half ranks")
     if not {"n_greater", "n_tied"} <= set(table):
         tied = np.where(rank % 1 == 0, 1, 2)
         greater = rank - (tied + 1) / 2
         return greater.astype(np.int64), tied
     greater, tied = (_numbers(path, table, column) for column in ("n_greater", "n_tied"))
-    _refuse(path, table, "n_greater", (greater < 0) | (greater % 1 != 0), "expected 0, 1, 2, ...")
-    _refuse(path, table, "n_tied", (tied < 1) | (tied % 1 != 0), "expected 1, 2, ...")
+    wrong = (greater < 0) | (greater > MOST) | (greater % 1 != 0)
+    _refuse(path, table, "n_greater", wrong, "expected 0, 1, 2, ...")
+    wrong = (tied < 1) | (tied > MOST) | (tied % 1 != 0)
+    _refuse(path, table, "n_tied", wrong, "expected 1, 2, ...")
     wrong = rank != greater + (tied + 1) / 2
     _refuse(path, table, "rank", wrong, "expected n_greater + (n_tied + 1) / 2")
     return greater.astype(np.int64), tied.astype(np.int64)
@@ -312,6 +306,8 @@ def matched(first: Queries, second: Queries, names: tuple[str, str]) -> Queries:
             f"{names[1]}: a gallery of {second.n_candidates}, but {names[0]} has "
             f"{first.n_candidates}; ranks among different numbers cannot be compared"
         )
+    for what in ("columns", "rows"):
+        _expect_same_names(what, getattr(first, what), getattr(second, what), names)
     row_of = {name: row for row, name in enumerate(second.ids)}
     missing = [name for name in first.ids if name not in row_of]
     if missing or len(first.ids) != len(second.ids):
@@ -334,36 +330,64 @@ def matched(first: Queries, second: Queries, names: tuple[str, str]) -> Queries:
     return moved
 
 
+def _expect_same_names(
+    what: str, first: tuple[str, ...], second: tuple[str, ...], names: tuple[str, str]
+) -> None:
+    """Refuse two matrices whose names of rows or columns differ; either may have none."""
+    if first and second and len(first) == len(second) and first != second:
+        at = next(i for i, pair in enumerate(zip(first, second, strict=True)) if len(set(pair)) > 1)
+        raise InputError(
+            f"{names[1]}: names of {what} differ from {names[0]}: number {at + 1} is "
+            f"{second[at]!r} and not {first[at]!r}; save both in one order"
+        )
+
+
 def compare(
-    first: dict[str, Queries], second: dict[str, Queries], names: tuple[str, str]
+    first: Sequence[dict[str, Queries]],
+    second: Sequence[dict[str, Queries]],
+    names: tuple[Sequence[str], Sequence[str]],
 ) -> dict[str, dict[str, paired.Comparison]]:
-    """Compare two runs in each metric, in the directions that both have.
+    """Compare two runs, or two methods with several runs each, in every metric.
 
     Args:
-        first: queries per direction, by :func:`read`.
-        second: the same of the other run.
-        names: of the two files, for errors.
+        first: queries per direction of each run, by :func:`read`.
+        second: the same of the other method; its number of runs is its own.
+        names: of all files, for errors.
 
     Raises:
-        InputError: they have no direction in common, or as :func:`matched`.
+        InputError: one run stands against several, no direction is in all files, there is only one
+            video, or as :func:`matched`.
     """
-    common = [direction for direction in DIRECTIONS if direction in first and direction in second]
-    if not common:
+    if min(map(len, names)) == 1 < max(map(len, names)):
         raise InputError(
-            f"{names[1]}: has {', '.join(second)}, and {names[0]} has {', '.join(first)}"
+            f"{len(first)} runs against {len(second)}: one run says nothing of its seeds; name one "
+            "run on each side, or two or more"
         )
+    runs = list(zip(chain(*names), chain(first, second), strict=True))
+    name, reference = runs[0]
+    common = [way for way in DIRECTIONS if all(way in directions for _, directions in runs)]
+    if not common:
+        other, has = next(run for run in runs if not set(run[1]) & set(reference))
+        raise InputError(f"{other}: has {', '.join(has)}, and {name} has {', '.join(reference)}")
     found: dict[str, dict[str, paired.Comparison]] = {}
     for direction in common:
-        before = first[direction]
-        after = matched(before, second[direction], names)
-        found[direction] = {
-            metric: paired.compare(
-                per_query(before.ranks, metric)[None],
-                per_query(after.ranks, metric)[None],
+        before = reference[direction]
+        ordered = [before] + [
+            matched(before, directions[direction], (name, other)) for other, directions in runs[1:]
+        ]
+        if len(np.unique(before.video)) == 1:
+            raise InputError(
+                f"{name}: all queries ({direction}) belong to one video, {before.video[0]}; "
+                "expected two or more, as an interval is over videos"
+            )
+        found[direction] = {}
+        for metric in METRICS:
+            values = np.stack([per_query(queries.ranks, metric) for queries in ordered])
+            found[direction][metric] = paired.compare(
+                values[: len(first)],
+                values[len(first) :],
                 before.video,
                 metric,
                 np.random.default_rng(seed_for("compare", direction, metric)),
             )
-            for metric in METRICS
-        }
     return found
