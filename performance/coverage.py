@@ -27,7 +27,7 @@ from xpool.project.seeds import seed_for
 from xpool.statistics import paired, verdict
 from xpool.statistics.bootstrap import estimate, interval, is_recall
 from xpool.statistics.paired import holm
-from xpool.statistics.queries import DIRECTIONS
+from xpool.statistics.rank_files import DIRECTIONS
 
 GALLERY = 1000
 SIMULATIONS = 500

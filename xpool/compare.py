@@ -39,13 +39,25 @@ def main(
             "square.",
         ),
     ] = None,
+    qrels: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="TREC qrels: the right video of each text. All runs are TREC runs."
+        ),
+    ] = None,
+    depth: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", min=1, help="Videos that TREC runs list for each text, or fewer."
+        ),
+    ] = None,
     print_json: Annotated[bool, typer.Option("--json", help="Print all figures as JSON.")] = False,
 ) -> None:
     """Compare two runs, or two methods with several runs each, on the same queries.
 
     Each file is a run's folder, a file of ranks (.parquet, .csv, .tsv) or a similarity matrix
-    (.npy, .npz, .pt, .csv, .tsv; FILE.npz:NAME takes one of several arrays). Differences are B
-    minus A.
+    (.npy, .npz, .pt, .csv, .tsv; FILE.npz:NAME takes one of several arrays), or with --qrels and
+    --depth a TREC run. Differences are B minus A.
 
     Example: xpool compare results/mini/similarity/mean_pool/msrvtt/0
     results/mini/similarity/xpool/msrvtt/0
@@ -54,11 +66,23 @@ def main(
     results/mini/ranks/xpool/msrvtt/*
     """
     from xpool.statistics.arrays import read_video_of_text
-    from xpool.statistics.queries import compare, read
+    from xpool.statistics.queries import compare, read, read_trec
+    from xpool.statistics.rank_files import read_qrels
 
     names = _sides(files)
+    if (qrels is None) != (depth is None):
+        raise InputError("TREC runs need both --qrels FILE and --depth N")
+    if qrels and video_of_text:
+        raise InputError(f"{qrels}: names the video of each text itself; drop --video-of-text")
     columns = read_video_of_text(video_of_text) if video_of_text else None
-    first, second = ([read(Path(name), columns) for name in side] for side in names)
+    answers = read_qrels(qrels) if qrels else {}
+    first, second = (
+        [
+            read_trec(Path(name), answers, depth) if depth else read(Path(name), columns)
+            for name in side
+        ]
+        for side in names
+    )
     found = compare(first, second, names)
     if print_json:
         print(json.dumps(as_json(found, first, second), indent=2, allow_nan=False))
@@ -159,6 +183,7 @@ def as_text(
         lines += _ties(direction, first, second)
         lines.append("")
     lines += [
+        *_depth(first, second),
         "B - A: in points of percent for R@K (more is better), in ranks for MdR and MnR (less is).",
         "won, lost: queries that B answers better, worse. p (Holm): adjusted for all lines above.",
         "One run each: nothing here says how far other seeds would lie apart."
@@ -183,6 +208,15 @@ def _detectable(metrics: dict[str, "Comparison"]) -> str:
         f"A true difference in R@1 of {recall.detectable:.1f} points or more would be found in "
         "80 % of such comparisons (p < 0.05, before Holm's correction)."
     )
+
+
+def _depth(first: list[dict[str, "Queries"]], second: list[dict[str, "Queries"]]) -> list[str]:
+    """Say how deep lists go, where ranks beyond are unknown."""
+    runs = (*first, *second)
+    depths = [queries.depth for run in runs for queries in run.values() if queries.depth]
+    if not depths:
+        return []
+    return [f"Ranks beyond {min(depths)} are unknown: metrics that need them are left out."]
 
 
 def _ties(

@@ -46,12 +46,13 @@ def both_counted_twice(
 ) -> list[dict[str, float]]:
     """Return :func:`counted_twice` of two methods in one direction, each the mean over its runs.
 
-    Empty where no query ties, and for matrices that are not square: that code scores those another
-    way.
+    Empty where no query ties, where ranks are not all known, and for matrices that are not square:
+    that code scores those another way.
     """
     square = all(
         len(set(queries.video)) == len(queries.ids)
         and queries.n_candidates in (None, len(queries.ids))
+        and queries.depth is None
         for queries in first[0].values()
     )
     if not square or not any(run[direction].ranks.tied() for run in (*first, *second)):

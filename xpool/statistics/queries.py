@@ -6,8 +6,7 @@ A run is one of
   ``results/<setting>/ranks/<method>/<benchmark>/<seed>.parquet``;
 - a similarity matrix ``(text, video)``, higher is nearer, in any file of
   ``xpool.statistics.arrays``. A square matrix means that text i belongs to video i;
-- a rank file, ``.csv`` or ``.tsv``, with columns ``query_id`` and ``rank`` (from 1), and if there
-  are any ``direction`` (t2v or v2t), ``video_id`` (of a t2v query), ``n_greater`` and ``n_tied``.
+- a file of ranks, or a TREC run with its qrels, see ``xpool.statistics.rank_files``.
 """
 
 import logging
@@ -27,13 +26,11 @@ from xpool.project.errors import InputError
 from xpool.project.seeds import seed_for
 from xpool.statistics import paired
 from xpool.statistics.arrays import ARRAYS, DELIMITERS, Scores, lines, read_scores, split_name
-from xpool.statistics.bootstrap import per_query
+from xpool.statistics.bootstrap import is_recall, per_query
+from xpool.statistics.rank_files import DIRECTIONS, read_table, trec_run
 from xpool.statistics.ranks import read_similarity
 from xpool.statistics.ranks import video_of_text as row_of_video
 
-DIRECTIONS = ("t2v", "v2t")
-MOST = 10**9
-"""A rank above it is an error of the file: no gallery is so large."""
 UNLIKELY = 0.001
 """Below this probability under chance, a matrix is taken for turned or upside down."""
 
@@ -53,6 +50,8 @@ class Queries:
     """Whether the file names its queries."""
     n_candidates: int | None
     """Videos that a query chooses from; None where a file does not say."""
+    depth: int | None = None
+    """Ranks from here on are only known to lie beyond; None where all are known."""
     columns: tuple[str, ...] = ()
     """Names of the matrix's columns; empty where a file gives none."""
     rows: tuple[str, ...] = ()
@@ -94,11 +93,11 @@ def read(path: Path, video_of_text: NDArray[np.int64] | None) -> dict[str, Queri
     if not file.is_file():
         raise InputError(f"{file}: not found")
     if file.suffix == ".parquet":
-        return _of_table(path, _table(path), video_of_text, ("direction", "video_id"))
+        return _of_table(path, read_table(path, ours=True), video_of_text, None)
     if file.suffix in DELIMITERS:
         _, head = next(lines(path), (0, []))
         if {"query_id", "rank"} & set(head):
-            return _of_table(path, _table(path), video_of_text, ())
+            return _of_table(path, read_table(path, ours=False), video_of_text, None)
     scores = read_scores(path)
     if scores.video_of_text is not None:
         _expect_none(path, video_of_text)
@@ -107,25 +106,18 @@ def read(path: Path, video_of_text: NDArray[np.int64] | None) -> dict[str, Queri
     return _of_matrix(path, scores, None)
 
 
+def read_trec(path: Path, qrels: dict[str, str], depth: int) -> dict[str, Queries]:
+    """Return the queries of a TREC run; arguments as :func:`xpool.statistics.rank_files.trec_run`.
+
+    Raises:
+        InputError: a line is broken, or the file does not fit the qrels or the depth.
+    """
+    return _of_table(path, trec_run(path, qrels, depth), None, depth)
+
+
 def _expect_none(path: Path, video_of_text: NDArray[np.int64] | None) -> None:
     if video_of_text is not None:
         raise InputError(f"{path}: names the video of each text itself; drop --video-of-text")
-
-
-def _table(path: Path) -> pd.DataFrame:
-    try:
-        if path.suffix == ".parquet":
-            return pd.read_parquet(path)
-        table = pd.read_csv(
-            path,
-            sep=DELIMITERS[path.suffix],
-            dtype=str,
-            keep_default_na=False,
-            skipinitialspace=True,
-        )
-    except (ValueError, OSError) as error:  # pandas' and Arrow's errors are ValueErrors
-        raise InputError(f"{path}: not a table that pandas can read ({error})") from None
-    return table.rename(columns=str.strip)
 
 
 def _of_matrix(
@@ -184,36 +176,11 @@ def _hint_if_below_chance(path: Path, queries: Queries, n_video: int) -> None:
 
 
 def _of_table(
-    path: Path,
-    table: pd.DataFrame,
-    video_of_text: NDArray[np.int64] | None,
-    required: tuple[str, ...],
+    path: Path, table: pd.DataFrame, video_of_text: NDArray[np.int64] | None, depth: int | None
 ) -> dict[str, Queries]:
-    for column in ("query_id", "rank", *required):
-        if column not in table:
-            remedy = "; run 'dvc repro' to make it again" if required else ""
-            raise InputError(
-                f"{path}: no column {column}; it has {', '.join(map(str, table))}{remedy}"
-            )
-    if "direction" not in table:
-        table = table.assign(direction="t2v")
-    stray = ~table["direction"].isin(DIRECTIONS)
-    if stray.any():
-        row = int(np.argmax(stray))
-        raise InputError(
-            f"{path} row {row + 1}: direction {table['direction'].iloc[row]!r}; expected t2v or v2t"
-        )
     if "video_id" in table:
         _expect_none(path, video_of_text)
-    twice = table.duplicated(["direction", "query_id"])
-    if twice.any():
-        row = int(np.argmax(twice))
-        raise InputError(f"{path} row {row + 1}: query {table['query_id'].iloc[row]} appears twice")
-    for column in {"query_id", "video_id"} & set(table):
-        unnamed = table[column].isna() | (table[column].astype(str).str.strip() == "")
-        _refuse(path, table, column, unnamed.to_numpy(bool), "is empty; expected a name")
-    greater, tied = _counts(path, table)
-    if "video_id" not in table and video_of_text is None and (table["direction"] == "t2v").any():
+    elif video_of_text is None and (table["direction"] == "t2v").any():
         log.warning(
             "%s: no video_id, so captions are taken as independent; where a video has several, "
             "intervals are too narrow (add video_id, or --video-of-text)",
@@ -235,51 +202,14 @@ def _of_table(
                     "--video-of-text"
                 )
             video = video_of_text.astype(str)
-        of_direction = Ranks(query=rows, n_greater=greater[rows], n_tied=tied[rows])
+        greater, tied = (table[column].to_numpy()[rows] for column in ("n_greater", "n_tied"))
+        of_direction = Ranks(query=rows, n_greater=greater, n_tied=tied)
         found[direction] = Queries(
-            ids=ids, video=video, ranks=of_direction, named=True, n_candidates=None
+            ids=ids, video=video, ranks=of_direction, named=True, n_candidates=None, depth=depth
         )
     if not found:
         raise InputError(f"{path}: no queries")
     return found
-
-
-def _counts(path: Path, table: pd.DataFrame) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Count the candidates above each right answer, and those that tie with it.
-
-    A file with ranks alone does not say what ties: a rank that ends in .5 is read as a tie of two.
-    """
-    rank = _numbers(path, table, "rank")
-    _refuse(path, table, "rank", rank < 1, "ranks start at 1")
-    _refuse(path, table, "rank", rank > MOST, "no gallery is so large")
-    _refuse(path, table, "rank", rank % 0.5 != 0, "expected whole or half ranks")
-    if not {"n_greater", "n_tied"} <= set(table):
-        tied = np.where(rank % 1 == 0, 1, 2)
-        greater = rank - (tied + 1) / 2
-        return greater.astype(np.int64), tied
-    greater, tied = (_numbers(path, table, column) for column in ("n_greater", "n_tied"))
-    wrong = (greater < 0) | (greater > MOST) | (greater % 1 != 0)
-    _refuse(path, table, "n_greater", wrong, "expected 0, 1, 2, ...")
-    wrong = (tied < 1) | (tied > MOST) | (tied % 1 != 0)
-    _refuse(path, table, "n_tied", wrong, "expected 1, 2, ...")
-    wrong = rank != greater + (tied + 1) / 2
-    _refuse(path, table, "rank", wrong, "expected n_greater + (n_tied + 1) / 2")
-    return greater.astype(np.int64), tied.astype(np.int64)
-
-
-def _numbers(path: Path, table: pd.DataFrame, column: str) -> NDArray[np.float64]:
-    numbers = pd.to_numeric(table[column], errors="coerce").to_numpy(float)
-    _refuse(path, table, column, ~np.isfinite(numbers), "expected a number")
-    return numbers
-
-
-def _refuse(
-    path: Path, table: pd.DataFrame, column: str, wrong: NDArray[np.bool_], expected: str
-) -> None:
-    if wrong.any():
-        row = int(np.argmax(wrong))
-        query, value = table["query_id"].iloc[row], table[column].iloc[row]
-        raise InputError(f"{path} row {row + 1} (query {query}): {column} {value}; {expected}")
 
 
 def matched(first: Queries, second: Queries, names: tuple[str, str]) -> Queries:
@@ -381,7 +311,10 @@ def compare(
                 "expected two or more, as an interval is over videos"
             )
         found[direction] = {}
+        depth = min((queries.depth for queries in ordered if queries.depth), default=None)
         for metric in METRICS:
+            if depth and not (is_recall(metric) and int(metric.removeprefix("R@")) <= depth):
+                continue
             values = np.stack([per_query(queries.ranks, metric) for queries in ordered])
             found[direction][metric] = paired.compare(
                 values[: len(first)],
