@@ -1,5 +1,6 @@
 """Matrices of anybody's code: every format gives the same numbers, and what is broken is named."""
 
+import json
 import logging
 import os
 import pickle
@@ -76,10 +77,10 @@ class Code:
 @pytest.mark.parametrize("name", ["a.pt", "a.npy", "a.npz"])
 def test_no_code_of_a_file_runs(name):
     Path(name).write_bytes(pickle.dumps(Code()))
-    with pytest.raises(InputError, match=f"{name}: not a"):
+    with pytest.raises(InputError, match=f"{name}: .*not a"):
         read(Path(name), None)
     torch.save(Code(), "b.pt")
-    with pytest.raises(InputError, match="b.pt: not a tensor .* without running code"):
+    with pytest.raises(InputError, match="b.pt: .*not a tensor .* without running code"):
         read(Path("b.pt"), None)
     assert not Path("ran").exists()
 
@@ -123,6 +124,27 @@ def test_padded_captions_are_ranked_as_one_by_one(padding):
     expected = [1 + sum(score > row[own] for score in row) for own, row in enumerate(best)]
     assert found["v2t"].ranks.rank.tolist() == expected
     assert found["v2t"].ids.tolist() == ["0", "2", "3"]
+
+
+def test_padded_captions_have_the_official_metrics():
+    """Golden: what the official code gives, in both directions, see ../shared/reference."""
+    reference = Path(__file__).resolve().parents[3] / "shared/reference/official_small.npz"
+    if not reference.is_file():
+        pytest.skip("needs ../shared/reference")
+    official = np.load(reference)
+    sims, video = official["sims"], official["video_index"]
+    padded = np.full((30, np.bincount(video).max(), 30), -np.inf)
+    for column in range(30):
+        own = sims[video == column]
+        padded[column, : len(own)] = own
+    np.save("a.npy", padded)
+    plain = read(Path(f"{reference}:sims"), read_video_of_text(Path(f"{reference}:video_index")))
+    for direction, metrics in json.loads(str(official["metrics"])).items():
+        for found in (read(Path("a.npy"), None), plain):
+            ours = found[direction].ranks.metrics()
+            ours = [ours[name] for name in ("R@1", "R@5", "R@10", "R@50", "MdR", "MnR")]
+            theirs = [metrics[name] for name in ("R1", "R5", "R10", "R50", "MedR", "MeanR")]
+            assert ours == pytest.approx(theirs)
 
 
 # --- hints ---
@@ -197,11 +219,11 @@ CUT = np.lib.format.magic(1, 0) + b"\x10\x00{'descr': '<f8'"
         ("a.npy", of_bytes(CUT), "a.npy: not an array"),
         ("a.npy", of_bytes(HUGE), "a.npy: not an array"),
         ("a.npz", of_bytes(b"PK\x03\x04broken"), "a.npz: not an array"),
-        ("a.pt", of_bytes(bytes(range(256))), "a.pt: not a tensor"),
-        ("a.pt", of_bytes(b"PK\x03\x04broken"), "a.pt: not a tensor"),
+        ("a.pt", of_bytes(bytes(range(256))), "a.pt: broken, or not a tensor"),
+        ("a.pt", of_bytes(b"PK\x03\x04broken"), "a.pt: broken, or not a tensor"),
         ("a.pt", lambda path: torch.save([1.0], path), "a.pt: expected a matrix .* float64 .1,."),
         ("a.pt", lambda path: torch.save({"epoch": 1}, path), "a.pt: holds no arrays"),
-        ("a.pt", lambda path: torch.save(torch.eye(3).to_sparse(), path), "a.pt: not a tensor"),
+        ("a.pt", lambda path: torch.save(torch.eye(3).to_sparse(), path), "a.pt: broken, or"),
         ("a.pt", lambda path: torch.save(torch.eye(3) + 1j, path), "a.pt: expected .*real part"),
         ("a.npz", lambda path: np.savez(path), "a.npz: holds no arrays"),
         ("a.npz", lambda path: np.savez(path, a=SCORES, b=SCORES), "a.npz: 2 arrays; it has a, b; "
@@ -209,16 +231,19 @@ CUT = np.lib.format.magic(1, 0) + b"\x10\x00{'descr': '<f8'"
         ("a.npz:c", lambda path: np.savez("a.npz", a=SCORES), "a.npz: no array c; it has a"),
         ("a.pt:c", lambda path: torch.save(torch.eye(3), "a.pt"), "a.pt: holds one .* drop ':c'"),
         ("a.npz:c", lambda path: None, "a.npz: not found"),
-        ("a.csv", of_bytes(bytes(range(128, 256))), "a.csv: not text in UTF-8"),
-        ("a.csv", of_bytes("1,2\n3,4\n".encode("utf-16")), "a.csv: not text in UTF-8"),
-        ("a.csv", of_bytes(b"1,2\n" + b"\xff\n"), "a.csv: not text in UTF-8"),
+        ("a.csv", of_bytes(bytes(range(128, 256))), "a.csv: not a table in UTF-8"),
+        ("a.csv", of_bytes("1,2\n3,4\n".encode("utf-16")), "a.csv: not a table in UTF-8"),
+        ("a.csv", of_bytes(b"1,2\n" + b"\xff\n"), "a.csv: not a table in UTF-8"),
         ("a.csv", of_bytes(b"0;1\n1;0\n"), "a.csv line 1: semicolons .* expected commas"),
         ("a.csv", of_bytes(b"0,5;0,1\n"), "a.csv line 1: semicolons .* points in decimal"),
         ("a.csv", of_bytes(b"query_id;rank\nq;1\n"), "a.csv line 1: semicolons"),
         ("a.csv", of_bytes(b"0\t1\n1\t0\n"), r"a.csv line 1: tabs \(.tsv\)"),
         ("a.tsv", of_bytes(b"0,1\n1,0\n"), r"a.tsv line 1: commas \(.csv\)"),
         ("a.csv", of_bytes(b"0 1\n1 0\n"), "a.csv line 1: spaces"),
-        ("a.csv", of_bytes(b"0,1\n.1,.2\n.1,.2\n"), "a.csv line 1: whole numbers above scores"),
+        ("a.csv", of_bytes(b"0,1\n.1,.2\n.1,.2\n"), "a.csv: the first line holds whole numbers"),
+        ("a.csv", of_bytes(b"7010,7011\n.1,.2\n.1,.2\n"), "a.csv: the first line holds whole"),
+        ("a.csv", of_bytes(b"0,.1,.2\n1,.1,.2\n2,.1,.2\n"), "a.csv: the first column holds whole"),
+        ("a.csv", of_bytes(b"t,a,b\n8,.1,.2\n9,.1,.2\n"), "a.csv: the first column holds whole"),
         ("a.csv", of_bytes(b"a,b\n1,2\nx,2\n"), "a.csv line 3: expected numbers only"),
         ("a.csv", of_bytes(b"1,2\n1,1e400\n"), "a.csv: similarity row 1: NaN or infinity"),
         ("a.csv", of_bytes(b"1,2\n1,1+2j\n"), "a.csv line 2: expected numbers only"),
@@ -233,6 +258,7 @@ CUT = np.lib.format.magic(1, 0) + b"\x10\x00{'descr': '<f8'"
         ("a.csv", of_bytes(b"query_id,rank\nq,1e300\n"), r"\(query q\): rank 1e300; no gallery"),
         ("a.csv", of_bytes(b"query_id,rank\nq,inf\n"), r"\(query q\): rank inf; expected a number"),
         ("a.csv", of_bytes(b"query_id,rank,n_greater,n_tied\nq,1e300,1e300,1\n"), "rank 1e300"),
+        ("a.csv", of_bytes(b"query_id,rank,rank\nq,1,2\n"), "a.csv: column rank is there twice"),
         ("a.csv", of_bytes(b"query_id,rank\n,1\n"), "a.csv row 1 .*query_id ; is empty"),
         ("a.csv", of_bytes(b"query_id,rank,video_id\nq,1, \n"), "row 1 .*video_id"),
     ],

@@ -101,13 +101,15 @@ def load(path: Path) -> NDArray[Any]:
     except UNREADABLE as error:
         if isinstance(error, InputError):
             raise
-        kind, save = (
-            ("a tensor that torch can read without running code", "torch.save(tensor, FILE)")
-            if file.suffix in (".pt", ".pth")
-            else ("an array of numbers that NumPy can read", "numpy.save(FILE, array)")
-        )
-        reason = str(error).partition("\n")[0]
-        raise InputError(f"{file}: not {kind}; save it with {save} ({reason})") from None
+        if file.suffix in (".pt", ".pth"):  # torch's own words advise to run the file's code
+            raise InputError(
+                f"{file}: broken, or not a tensor that torch can read without running code; save "
+                "the matrix alone, with torch.save(tensor, FILE)"
+            ) from None
+        raise InputError(
+            f"{file}: not an array of numbers that NumPy can read; save it with numpy.save(FILE, "
+            f"array) ({error})"
+        ) from None
 
 
 def _named(file: Path, name: str) -> NDArray[Any]:
@@ -123,7 +125,7 @@ def _named(file: Path, name: str) -> NDArray[Any]:
         held = np.load(file, allow_pickle=False)
     if isinstance(held, Mapping):
         if not held:
-            raise InputError(f"{file}: holds no arrays")
+            raise InputError(f"{file}: holds no arrays; save the matrix itself")
         if (not name and len(held) > 1) or (name and name not in held):
             lacks = f"no array {name}" if name else f"{len(held)} arrays"
             raise InputError(
@@ -133,7 +135,7 @@ def _named(file: Path, name: str) -> NDArray[Any]:
     elif name:
         raise InputError(f"{file}: holds one array without a name; drop ':{name}'")
     if hasattr(held, "detach"):
-        held = held.detach()
+        held = held.detach().resolve_conj()
         if held.is_floating_point() and held.element_size() < 4:
             held = held.float()  # NumPy has no bfloat16
         held = held.numpy()
@@ -190,7 +192,7 @@ def lines(path: Path) -> Iterator[tuple[int, list[str]]]:
                 if any(cell.strip() for cell in cells):
                     yield reader.line_num, [cell.strip() for cell in cells]
     except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path}: not text in UTF-8; save it again ({error})") from None
+        raise InputError(f"{path}: not a table in UTF-8; save it again ({error})") from None
 
 
 def is_number(text: str) -> bool:
@@ -229,13 +231,27 @@ def _parse(path: Path) -> Scores:
     if not rows or not len(rows[0]):
         raise InputError(f"{path}: empty; expected a line of scores for each text")
     matrix = np.stack(rows)
-    whole = (matrix == np.round(matrix)).all(axis=1)
-    if len(matrix) == matrix.shape[1] + 1 and not header and whole[0] and not whole[1:].all():
-        raise InputError(
-            f"{path} line 1: whole numbers above scores look like the columns' numbers; delete the "
-            "line"
-        )
+    _refuse_numbering(path, matrix, bool(header), labelled)
     return Scores(matrix=matrix, columns=tuple(header[labelled:]), rows=tuple(names))
+
+
+def _refuse_numbering(
+    path: Path, matrix: NDArray[np.float64], header: bool, labelled: bool
+) -> None:
+    """Refuse a first line or column of whole numbers that number or name the others."""
+    n_row, n_column = matrix.shape
+    for known, across, spare, what in (
+        (header, matrix, n_row == n_column + 1, "line"),
+        (labelled, matrix.T, n_column == n_row + 1, "column"),
+    ):
+        first, others = across[0], across[1:]
+        steps = len(first) > 2 and (np.diff(first) == 1).all() and first[0] in (0, 1)
+        named = spare and (first == np.round(first)).all()
+        if not known and (steps or named) and (others != np.round(others)).any():
+            raise InputError(
+                f"{path}: the first {what} holds whole numbers, and the others hold scores; if it "
+                "is names or numbers, delete it"
+            )
 
 
 def _is_header(cells: list[str]) -> bool:

@@ -45,6 +45,8 @@ def read_table(path: Path, ours: bool) -> pd.DataFrame:
             raise InputError(
                 f"{path}: no column {column}; it has {', '.join(map(str, table))}{remedy}"
             )
+    if again := [name for name in table if str(name) in ("query_id.1", "rank.1", "video_id.1")]:
+        raise InputError(f"{path}: column {str(again[0])[:-2]} is there twice; delete one")
     if "direction" not in table:
         table = table.assign(direction="t2v")
     stray = ~table["direction"].isin(DIRECTIONS)
