@@ -6,36 +6,13 @@ import av
 import numpy as np
 import pytest
 import torch
+from numbered_videos import numbers, write_video
 
 from xpool.data import decode_decord
 from xpool.data.decode import decode, resized
 from xpool.data.video_file import DecodeError
 
 SHARED = Path(__file__).resolve().parents[3] / "shared"
-NUMBER_BITS = 8
-
-
-def write_video(path, frames, codec="libx264", size=(64, 96), gop=12):
-    """Write a video whose frames show their number as black and white stripes, lowest bit left."""
-    with av.open(path, "w") as container:
-        stream = container.add_stream(codec, rate=25)
-        stream.height, stream.width = size
-        stream.pix_fmt = "yuv420p"
-        stream.gop_size = gop
-        for number in range(frames):
-            bits = (number >> np.arange(NUMBER_BITS)) & 1
-            row = np.repeat(255 * bits, size[1] // NUMBER_BITS)
-            image = np.broadcast_to(row[None, :, None], (*size, 3)).astype(np.uint8)
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
-        container.mux(stream.encode(None))
-
-
-def numbers(frames):
-    """Read what :func:`write_video` wrote."""
-    width = frames.shape[2] / NUMBER_BITS
-    columns = ((np.arange(NUMBER_BITS) + 0.5) * width).astype(int)
-    bits = frames[:, frames.shape[1] // 2, columns].mean(axis=-1) > 127
-    return (bits << np.arange(NUMBER_BITS)).sum(axis=1).tolist()
 
 
 def sequential(path):
@@ -51,7 +28,7 @@ def sequential(path):
     [("a.mp4", "libx264"), ("b.avi", "libx264"), ("c.avi", "mpeg4"), ("d.mp4", "mpeg4")],
 )
 def test_frames_are_the_ones_asked_for(tmp_path, name, codec):
-    write_video(tmp_path / name, 150, codec)
+    write_video(tmp_path / name, 150, codec, (64, 96))
     wanted = [0, 3, 50, 51, 99, 140, 149]
     pixels, indices, video_frames, _ = decode(tmp_path / name, lambda _: wanted, 64, True)
     assert video_frames == 150
@@ -63,7 +40,7 @@ def test_frames_are_the_ones_asked_for(tmp_path, name, codec):
 
 
 def test_indices_are_chosen_from_the_length(tmp_path):
-    write_video(tmp_path / "v.mp4", 5)
+    write_video(tmp_path / "v.mp4", 5, "libx264", (64, 96))
     pixels, indices, video_frames, _ = decode(tmp_path / "v.mp4", lambda n: [n // 2], 32, True)
     assert (numbers(pixels), indices.tolist(), video_frames) == ([2], [2], 5)
 
@@ -72,7 +49,7 @@ def test_indices_are_chosen_from_the_length(tmp_path):
 def test_width_at_which_decord_pads_its_rows(tmp_path, width):
     """At 24, 48 and 72 decord itself returns four channels."""
     path = tmp_path / "v.mp4"
-    write_video(path, 10, size=(48, width))
+    write_video(path, 10, "libx264", (48, width))
     pixels, *_ = decode(path, lambda n: [2, 5], min(48, width), True)
     expected = sequential(path)[[2, 5]]
     assert pixels.shape == expected.shape
@@ -80,7 +57,7 @@ def test_width_at_which_decord_pads_its_rows(tmp_path, width):
 
 
 def test_video_of_one_frame(tmp_path):
-    write_video(tmp_path / "v.avi", 1, "mpeg4")
+    write_video(tmp_path / "v.avi", 1, size=(64, 96))
     pixels, _, video_frames, _ = decode(tmp_path / "v.avi", lambda _: [0], 32, True)
     assert (pixels.shape, video_frames) == ((1, 32, 48, 3), 1)
 
@@ -105,7 +82,7 @@ def write_unreadable(folder):
     (folder / "empty.mp4").touch()
     (folder / "text.mp4").write_text("not a video\n" * 100)
     write_audio(folder / "audio.mp4")
-    write_video(folder / "cut.mp4", 60)
+    write_video(folder / "cut.mp4", 60, "libx264", (64, 96))
     cut(folder / "cut.mp4", 0.5)
     (folder / "folder.mp4").mkdir()
     return {
@@ -127,7 +104,7 @@ def test_unreadable_files_give_a_stable_reason(tmp_path):
 
 def test_damaged_stream_is_refused_even_after_the_last_wanted_frame(tmp_path):
     path = tmp_path / "v.mp4"
-    write_video(path, 150)
+    write_video(path, 150, "libx264", (64, 96))
     content = bytearray(path.read_bytes())
     start = content.index(b"mdat") + 4
     middle = start + (len(content) - start) // 3
@@ -226,7 +203,7 @@ def test_container_that_decord_cannot_rewind_is_read():
 @pytest.mark.parametrize(("promised", "allowed_cut"), [(40, 0.0), (61, 0.0), (90, 0.34)])
 def test_length_is_what_decodes_not_what_the_file_promises(tmp_path, promised, allowed_cut):
     path = tmp_path / "v.avi"
-    write_video(path, 60, "mpeg4")
+    write_video(path, 60, size=(64, 96))
     promise(path, 60, promised)
     asked = []
     pixels, indices, video_frames, remarks = decode(

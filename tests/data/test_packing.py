@@ -19,6 +19,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from numbered_videos import numbers, write_video
 
 import xpool.data.packing
 from xpool.data.decode import Decoded, decoder
@@ -31,8 +32,6 @@ from xpool.project.errors import InputError
 from xpool.project.params import validate
 
 TOP = Path(__file__).resolve().parents[2]
-BITS = 8
-"""Stripes of a frame, which show its number; the lowest bit is on the left."""
 SECTION = {
     "counts": [12, 4],
     "rules": ["uniform", "rand"],
@@ -51,26 +50,6 @@ LENGTHS = {"long": 100, "five": 5, "one": 1}
 
 def params(**changes):
     return validate(SECTION | changes, "frames", FramesParams)
-
-
-def write_video(path, frames, size=(48, 64), codec="mpeg4"):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with av.open(path, "w") as container:
-        stream = container.add_stream(codec, rate=25)
-        stream.height, stream.width = size
-        stream.pix_fmt = "yuv420p"
-        for number in range(frames):
-            bits = (number >> np.arange(BITS)) & 1
-            row = np.repeat(255 * bits, size[1] // BITS)
-            image = np.broadcast_to(row[None, :, None], (*size, 3)).astype(np.uint8)
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
-        container.mux(stream.encode(None))
-
-
-def numbers(frames):
-    columns = ((np.arange(BITS) + 0.5) * frames.shape[2] / BITS).astype(int)
-    bits = frames[:, frames.shape[1] // 2, columns].mean(axis=-1) > 127
-    return (bits << np.arange(BITS)).sum(axis=1).tolist()
 
 
 def write_manifest(path, videos):
@@ -99,7 +78,7 @@ def packed(tmp_path_factory):
     folder = tmp_path_factory.mktemp("packed")
     raw, work = folder / "raw", folder / "work"
     for name, frames in LENGTHS.items():
-        write_video(raw / f"{name}.avi", frames, (48, 64) if name != "five" else (96, 64))
+        write_video(raw / f"{name}.avi", frames, size=(48, 64) if name != "five" else (96, 64))
     (raw / "empty.avi").touch()
     (raw / "text.mp4").write_text("no video")
     videos = [
@@ -417,7 +396,7 @@ class Project:
 
     def __init__(self, folder, videos):
         self.folder = folder
-        write_video(folder / "data/mini/raw/toy/first.avi", 250, (240, 320))
+        write_video(folder / "data/mini/raw/toy/first.avi", 250, size=(240, 320))
         listed = [(f"v{i}", f"v{i}.avi") for i in range(videos)]
         for _, file in listed:
             (folder / "data/mini/raw/toy" / file).hardlink_to(

@@ -8,36 +8,19 @@ import subprocess
 import av
 import numpy as np
 import pytest
+from numbered_videos import numbers, write_video
 
 from xpool.data.video_file import header
 from xpool.project.errors import InputError
 from xpool.tools.compress import compress, compress_all, short_side
 
-BITS = 8
-"""Stripes of a frame, which show its number; the lowest bit is on the left."""
+SIZE = (240, 320)
 
 
-def write_video(path, frames, size=(240, 320), rate=25):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("mpeg4", rate=rate)
-        stream.height, stream.width = size
-        stream.pix_fmt = "yuv420p"
-        for number in range(frames):
-            bits = (number >> np.arange(BITS)) & 1
-            row = np.repeat(255 * bits, size[1] // BITS)
-            image = np.broadcast_to(row[None, :, None], (*size, 3)).astype(np.uint8)
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
-        container.mux(stream.encode(None))
-    return path
-
-
-def numbers(path):
+def numbers_in(path):
     with av.open(str(path)) as container:
-        shown = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
-    columns = ((np.arange(BITS) + 0.5) * shown[0].shape[1] / BITS).astype(int)
-    bits = [frame[frame.shape[0] // 2, columns].mean(axis=-1) > 127 for frame in shown]
-    return [int((b << np.arange(BITS)).sum()) for b in bits]
+        frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    return numbers(np.stack(frames))
 
 
 RIGHT = {
@@ -52,9 +35,9 @@ RIGHT = {
 @pytest.mark.parametrize("length", RIGHT)
 def test_a_copy_has_the_frames_and_the_form_of_ffmpegs(tmp_path, length):
     frames, rate = length
-    video = write_video(tmp_path / "a.avi", frames, rate=rate)
+    video = write_video(tmp_path / "a.avi", frames, size=SIZE, rate=rate)
     compress(video, tmp_path / "copies/a.mp4")
-    assert numbers(tmp_path / "copies/a.mp4") == RIGHT[length]
+    assert numbers_in(tmp_path / "copies/a.mp4") == RIGHT[length]
     assert header(tmp_path / "copies/a.mp4") == (298, 224, 3.0)
     with av.open(str(tmp_path / "copies/a.mp4")) as container:
         assert container.streams.video[0].codec_context.name == "h264"
@@ -64,12 +47,12 @@ def test_a_copy_has_the_frames_and_the_form_of_ffmpegs(tmp_path, length):
 @pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="compares with the ffmpeg command")
 @pytest.mark.parametrize(("frames", "rate"), [(77, 30), (50, 10), (20, 2), (9, 1), (40, 60)])
 def test_frames_are_those_of_the_ffmpeg_command(tmp_path, frames, rate):
-    video = write_video(tmp_path / "a.avi", frames, rate=rate)
+    video = write_video(tmp_path / "a.avi", frames, size=SIZE, rate=rate)
     options = ["-filter:v", "scale=298:224", "-map", "0:v", "-r", "3"]
     command = ["ffmpeg", "-v", "error", "-i", str(video), *options, str(tmp_path / "right.mp4")]
     subprocess.run(command, check=True)
     compress(video, tmp_path / "copy.mp4")
-    assert numbers(tmp_path / "copy.mp4") == numbers(tmp_path / "right.mp4")
+    assert numbers_in(tmp_path / "copy.mp4") == numbers_in(tmp_path / "right.mp4")
 
 
 @pytest.mark.parametrize(
@@ -84,7 +67,7 @@ def test_the_short_side_is_224_and_the_long_one_even(size, expected):
 @pytest.fixture
 def folders(tmp_path):
     source = tmp_path / "videos"
-    write_video(source / "film/a.avi", 10)
+    write_video(source / "film/a.avi", 10, size=SIZE)
     for name in ("b.mp4", "c.webm"):
         shutil.copy(source / "film/a.avi", source / name)
     return source, tmp_path / "copies"
