@@ -53,7 +53,7 @@ def main(
     ] = None,
     print_json: Annotated[bool, typer.Option("--json", help="Print all figures as JSON.")] = False,
 ) -> None:
-    """Compare two runs, or two methods with several runs each, on the same queries.
+    """Compare two runs or methods on the same queries.
 
     Each file is a run's folder, a file of ranks (.parquet, .csv, .tsv) or a similarity matrix
     (.npy, .npz, .pt, .csv, .tsv; FILE.npz:NAME takes one of several arrays), or with --qrels and
