@@ -36,6 +36,7 @@ def project(tmp_path_factory):
         folder / "project",
         setting="paper",
         benchmarks=["msrvtt", "msvd"],
+        real=["msrvtt", "msvd"],
         baselines=["mean_pool"],
         encoder={"library": "openclip", "model": MODEL, "pretrained": str(weights)},
         manifest__msrvtt={"training_videos": "9k", "val_videos": 500, "allowed_missing": 1.0},
