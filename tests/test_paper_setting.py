@@ -69,17 +69,3 @@ def test_every_listed_study_has_its_trials(project):
         trials = pd.read_csv(project.folder / f"results/paper/studies/{name}/trials.csv")
         assert set(trials["state"]) == {"complete"}
         assert set(trials["benchmark"]) == set(SHIPPED["benchmarks"])
-
-
-def test_the_official_protocol_runs_to_the_last_page(project):
-    """README: selected on test, trained on all videos; no study that needs validation."""
-    project.change(
-        selection="test_window", manifest__msrvtt__val_videos=0, studies__trained_models=[],
-        benchmarks=["msrvtt"], real=["msrvtt"], seeds=[0],
-    )  # fmt: skip
-    project.repro(timeout=3600)
-    assert (project.folder / "reports/paper/index.html").is_file()
-    trained = pd.read_parquet(project.folder / "data/paper/manifest/msrvtt.parquet")
-    assert set(trained["split"]) == {"train", "test"}
-    caption = (project.folder / "results/paper/tables/msrvtt.md").read_text()
-    assert "SELECTED ON TEST" in caption
