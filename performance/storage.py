@@ -1,4 +1,4 @@
-"""What JPEG costs: bytes, pixels, and R@1 in the mini world (``frames.storage``).
+"""Measure what JPEG costs: bytes, pixels, and R@1 in the mini world (``frames.storage``).
 
 Reads a mini pipeline that has run to ``frames``, and any folder of videos for pixels of real ones.
 R@1 is of mean pooling with the mini encoder as pretrained, on the test split: nothing is trained,
@@ -26,7 +26,7 @@ LEVELS = (CHOSEN, (90, 0), (95, 2), (75, 2))
 
 
 class Loss(NamedTuple):
-    """What a level costs over some frames."""
+    """The cost of a level over some frames."""
 
     smaller: float
     """Bytes of the pixels for each byte of JPEG."""

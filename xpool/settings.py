@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, get_type_hints
 import torch
 from pydantic import Field
 
-from xpool.ablation.experiment import Study, load_study
+from xpool.ablation.experiment import Study, benchmarks_of, load_study
 from xpool.ablation.storage import OptunaParams, check_driver
 from xpool.data.benchmark import Benchmark
 from xpool.data.benchmark import load as load_benchmark
@@ -294,7 +294,7 @@ def _listed_study(params: Setting, study: Study, block: Any, path: Path) -> set[
             "it under trained_models, so that it waits for them"
         )
     methods: set[str] = set()
-    for benchmark in [name for name in block.benchmarks if name in params.benchmarks]:
+    for benchmark in benchmarks_of(block, path):
         least = study.least_validation(block)
         if lacking := _too_few(params, benchmark, least, path):
             size = f" of {least} videos or more" if least > 1 else ""

@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from xpool.statistics import paired
-from xpool.statistics.bootstrap import confidence, estimate, interval, quantiles, with_error
+from xpool.statistics.bootstrap import estimate, interval, quantiles, with_error
 from xpool.statistics.over_seeds import (
     LEAST_SEEDS,
     Error,
@@ -123,7 +123,7 @@ def test_seeds_alone_give_welchs_test():
     for n_first, n_second in ((3, 3), (2, 5), (5, 5)):
         a, b = source.normal(20, 1, n_first), source.normal(22, 4, n_second)
         first, second = (np.repeat(runs[:, None], 50, axis=1) for runs in (a, b))
-        draws = confidence(second, np.arange(50), "R@1", rng(), first, 4000)
+        draws = with_error(second, np.arange(50), "R@1", rng(), first, 4000)[0]
         oracle = stats.ttest_ind(b, a, equal_var=False)
         assert quantiles(draws) == pytest.approx(oracle.confidence_interval(), rel=0.01)
         assert paired.bootstrap_p(draws) == pytest.approx(oracle.pvalue, abs=0.002)
@@ -151,7 +151,7 @@ def test_interval_over_seeds_and_videos_is_never_narrower_than_over_videos(metri
             slack = 0.05 * (videos.ci_high - videos.ci_low)  # of 500 flips
             assert both.ci_low <= videos.ci_low + slack
             assert both.ci_high >= videos.ci_high - slack
-            sample = confidence(means[1], cluster, metric, rng(), means[0], 500)
+            sample = with_error(means[1], cluster, metric, rng(), means[0], 500)[0]
             assert both.ci_low <= np.quantile(sample, 0.025) + 1e-9
             assert both.ci_high >= np.quantile(sample, 0.975) - 1e-9
         error = with_error(ranks[0], cluster, metric, rng(), ranks[1], 500)[1]

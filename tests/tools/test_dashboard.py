@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from itertools import product
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -163,6 +164,10 @@ def test_ctrl_c_ends_it_quietly(filled):
     with running_dashboard(filled) as running:
         printed = running.out.read_text().splitlines()
         get(f"{running.url}/api/studies")
+        for _ in range(1000):  # the server logs a request after its answer has gone out
+            if "GET /api/studies" in running.err.read_text():
+                break
+            time.sleep(0.01)
         assert running.end() == 0
         said = running.err.read_text().splitlines()
     served = [line for line in said if line.startswith("127.0.0.1 - - [")]

@@ -1,4 +1,4 @@
-"""What happens when a study's storage stops answering: wait for a server, or end with one line.
+"""Wait for a study's storage when its server is away, or end with one line.
 
 A server may restart while a trial trains for hours. Each call is therefore repeated until the
 server answers again, for at most :data:`AWAY_S`. A file cannot come back: one that was deleted, or

@@ -16,7 +16,7 @@ import pandas as pd
 from pydantic import Field
 
 from xpool.data.manifest import COLUMNS
-from xpool.data.raw_folder import RawFolder
+from xpool.data.raw_folder import RawFolder, is_text
 from xpool.project import plugins
 from xpool.project.errors import InputError
 from xpool.project.params import Section
@@ -185,17 +185,6 @@ def caption_table(rows: Iterable[tuple[str, str, str, str, str]]) -> pd.DataFram
         if row[0] not in SPLITS:
             raise InputError(f"{row[1]}: split {row[0]!r}; expected {', '.join(SPLITS)}")
     return pd.DataFrame(listed, columns=list(COLUMNS), dtype="str")
-
-
-def is_text(value: object) -> bool:
-    """Return whether a value is a string that can be stored."""
-    if not isinstance(value, str):
-        return False
-    try:
-        value.encode()
-    except UnicodeEncodeError:  # half of a surrogate pair
-        return False
-    return True
 
 
 def is_blank(caption: str) -> bool:

@@ -29,11 +29,11 @@ from xpool.project.command import die_with_parent
 ChooseIndices = Callable[[int], Sequence[int] | NDArray[np.int64]]
 """Maps a video's length in frames to the wanted indices, increasing."""
 LONGEST = 4
-"""Of a picture longer than this many times its short side, only the middle is kept. The encoder
-sees no more of it: evaluation takes the central square, and training, from 8:3 on, the central 4:3.
+"""A picture longer than this many times its short side is cut to its middle. The encoder sees no
+more of it: evaluation takes the central square, and training, from 8:3 on, the central 4:3.
 """
 MEMORY_BYTES = 4 << 30
-"""What the decoding of one video may allocate; 7680 x 4320 pixels take a quarter of it."""
+"""Memory that the decoding of one video may allocate; 7680 x 4320 pixels take a quarter of it."""
 
 
 class Decoded(NamedTuple):

@@ -1,7 +1,6 @@
 """The frame cache of a benchmark, read through memory maps; ``xpool.data.packing`` writes it."""
 
 import io
-import json
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from pydantic import Field, ValidationInfo, field_validator
 from xpool.data.sampling import Rule, ShortVideos, positions_for
 from xpool.project.errors import InputError
 from xpool.project.params import Section, Seed
+from xpool.project.records import decoder_of
 
 INDEX = pa.schema(
     [
@@ -152,8 +152,7 @@ class FrameCache:
     @property
     def decoder(self) -> str:
         """Name and version of what decoded the frames."""
-        summary = json.loads((self._folder / "summary.json").read_text(encoding="utf-8"))
-        return str(summary.get("decoder", "unknown"))  # a cache of an earlier version
+        return decoder_of(self._folder)
 
     def _check_sizes(self) -> None:
         ends = self._offset + self._bytes

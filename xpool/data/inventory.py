@@ -1,4 +1,4 @@
-"""What a benchmark's raw files are, without reading again what has not changed.
+"""List a benchmark's raw files, and read each video once, until it changes.
 
 DVC does not look behind links to folders, and reads each file that it looks at, which for LSMDC is
 a terabyte. It therefore compares a list of the raw files (:func:`listing`), and
@@ -16,7 +16,7 @@ import pandas as pd
 
 from xpool.data.packing import available_cores, in_order
 from xpool.data.raw_folder import RawFolder
-from xpool.data.video_file import Header, header
+from xpool.data.video_file import PUBLISHED_FPS, PUBLISHED_SHORT_SIDE_PX, Header, header
 from xpool.project.digests import sha256
 from xpool.project.errors import InputError
 from xpool.project.progress import progress
@@ -24,9 +24,6 @@ from xpool.project.workspace import replacing
 
 HEADER_TIMEOUT_S = 60.0
 """Time limit for reading the header of one video."""
-PUBLISHED_FPS, PUBLISHED_SHORT_SIDE_PX = 3.0, 224
-"""Frame rate and shorter side of the copies from which X-Pool's published figures come, and many of
-CLIP4Clip's (``preprocess/compress_video.py`` of CLIP4Clip; layer6ai-labs/xpool#12, #13)."""
 RATE_TOLERANCE = 0.05
 """Frames a second by which a copy may miss the rate, since headers state an average."""
 

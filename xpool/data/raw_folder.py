@@ -67,10 +67,9 @@ class RawFolder:
         videos: dict[str, list[str]] = {}
         try:
             for path in sorted(_files_under(root)):
-                if any("\ud800" <= sign <= "\udfff" for sign in path):
-                    raise InputError(
-                        f"{root}/{ascii(path)[1:-1]}: its name is not UTF-8; rename it"
-                    )
+                if not is_text(path):
+                    shown = ascii(path)[1:-1]
+                    raise InputError(f"{root}/{shown}: its name is not UTF-8; rename it")
                 name = PurePosixPath(path)
                 names.setdefault(name.name, []).append(path)
                 if name.suffix.lower() in _VIDEO_SUFFIXES:
@@ -165,6 +164,11 @@ class RawFolder:
             status = (self.root / path).stat()
             first.setdefault((status.st_dev, status.st_ino), path)
         return tuple(first.values())
+
+
+def is_text(value: object) -> bool:
+    """Return whether a value is a string that can be stored: without half of a surrogate pair."""
+    return isinstance(value, str) and not any("\ud800" <= sign <= "\udfff" for sign in value)
 
 
 def composed(name: str) -> str:
@@ -262,13 +266,11 @@ def refuse_half_pairs(path: Path, content: Any) -> None:
         InputError: names the first such string by its keys.
     """
     for keys, string in _strings(content):
-        try:
-            string.encode()
-        except UnicodeEncodeError as error:
+        if not is_text(string):
             raise InputError(
                 f"{path}: {keys or 'content'}: {ascii(string)[:200]} holds half of a surrogate "
                 "pair, e.g. of a cut emoji; correct it"
-            ) from error
+            )
 
 
 def _strings(content: Any) -> Iterator[tuple[str, str]]:

@@ -21,12 +21,15 @@ Matrix = tuple[int, int, int, int]
 """``(a, b, c, d)``: the pixel at (x, y) is shown at (a x + c y, b x + d y); y points down."""
 ROUNDING_S = 0.002
 """Containers round times to milliseconds."""
+PUBLISHED_FPS, PUBLISHED_SHORT_SIDE_PX = 3, 224
+"""Frame rate and shorter side of the copies from which X-Pool's published figures come, and many of
+CLIP4Clip's (``preprocess/compress_video.py`` of CLIP4Clip; layer6ai-labs/xpool#12, #13)."""
 UNKNOWN_FRAMES = 1 << 29
 """Writers of an AVI that cannot go back to its header leave numbers from here on in it."""
 
 
 class Header(NamedTuple):
-    """What the header of a video file states."""
+    """The size and frame rate that the header of a video file states."""
 
     width: int
     height: int

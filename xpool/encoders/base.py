@@ -42,7 +42,7 @@ class EncoderParams(Section):
     """open_clip tag (``openai``) or local weights file; ``mini_world`` for ``tiny``; ``hub`` for a
     Hugging Face model."""
     activation: Activation = "auto"
-    """Of the weights' hidden layers: ``quick_gelu`` (OpenAI's weights and some others), ``gelu``,
+    """Activation of the hidden layers: ``quick_gelu`` (OpenAI's weights and some others), ``gelu``,
     or ``auto``: as the tag, the weights' own config, their name or the model says."""
     pretraining: dict[str, Any] | None = None
     """How ``mini_world`` is trained; see ``xpool.training.pretrain``."""

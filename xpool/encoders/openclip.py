@@ -14,13 +14,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Self, cast
 
-import torch
-from safetensors import torch as safetensors
 from torch import Tensor, nn
 
 from xpool.encoders.activation import has_quick_gelu
 from xpool.encoders.base import Encoder, EncoderParams, vit_name
 from xpool.encoders.patches import multiply_patches
+from xpool.encoders.tensors import save_tensors
 from xpool.pooling import TextTransformer
 from xpool.project.digests import refuse_lfs_pointer, sha256
 from xpool.project.errors import InputError
@@ -250,10 +249,7 @@ def save(model: nn.Module, config: dict[str, Any], folder: Path) -> None:
         json.dumps({"model_cfg": config, "preprocess_cfg": preprocess}, indent=2, sort_keys=True),
         encoding="utf-8",
     )
-    state = model.state_dict()
-    tensors = {k: v.to("cpu", torch.float32).contiguous() for k, v in state.items()}
-    # save_file would leave a file that only its owner may read
-    (folder / WEIGHTS).write_bytes(safetensors.save(tensors))
+    save_tensors({name: v.float() for name, v in model.state_dict().items()}, folder / WEIGHTS)
 
 
 ENCODER = OpenClip

@@ -4,9 +4,10 @@ import json
 from pathlib import Path
 
 from safetensors import safe_open
-from safetensors.torch import load_file, save
+from safetensors.torch import load_file
 from torch import Tensor
 
+from xpool.encoders.tensors import save_tensors
 from xpool.pooling import TextTransformer
 
 
@@ -18,10 +19,7 @@ def write_text_transformer(transformer: TextTransformer, path: Path) -> None:
         for name, value in layer.items()
     }
     about = json.dumps({"heads": transformer.heads, "activation": transformer.activation})
-    # one key, since safetensors writes several keys in no fixed order
-    plain = {k: v.contiguous().cpu() for k, v in tensors.items()}
-    # save_file would leave a file that only its owner may read
-    path.write_bytes(save(plain, metadata={"about": about}))
+    save_tensors(tensors, path, {"about": about})
 
 
 def read_text_transformer(path: Path) -> TextTransformer:

@@ -23,6 +23,7 @@ from xpool.project.digests import content, sha256
 from xpool.project.fingerprints import code_digests
 from xpool.project.params import load
 from xpool.project.paths import TOP
+from xpool.project.records import decoder_of
 
 CODE = ("xpool", "baselines", "studies")
 NO_CODE = (":(exclude,glob)**/__pycache__/**",)
@@ -127,12 +128,10 @@ def inputs_of(setting: str, benchmark: str, reads: str) -> dict[str, Any]:
         InputError: a file or folder is missing.
     """
     data = data_of(setting, benchmark, reads)
-    summary = data[reads] / "summary.json"
-    about = json.loads(summary.read_text(encoding="utf-8")) if summary.is_file() else {}
     return {
         "data": {name: content([path]) for name, path in data.items()},
         "encoder": content([paths.encoder(setting)]),
-        "decoder": about.get("decoder", "unknown"),
+        "decoder": decoder_of(data[reads]),
     }
 
 

@@ -1,4 +1,7 @@
-"""Reads and compares ``provenance.json``, which ``xpool.project.provenance`` describes."""
+"""Read and compare the records beside results: ``provenance.json``, and ``summary.json`` of caches.
+
+``xpool.project.provenance`` describes the first.
+"""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -55,6 +58,13 @@ def deciding(params: Mapping[str, Any]) -> dict[str, Any]:
         else section
         for name, section in params.items()
     }
+
+
+def decoder_of(cache: Path) -> str:
+    """Return what decoded the frames of a cache (frames or embeddings), by its ``summary.json``."""
+    summary = cache / "summary.json"
+    about = json.loads(summary.read_text(encoding="utf-8")) if summary.is_file() else {}
+    return str(about.get("decoder", "unknown"))  # a cache of an earlier version does not say
 
 
 def flat(value: Any, key: str = "") -> dict[str, Any]:

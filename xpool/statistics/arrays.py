@@ -31,7 +31,7 @@ UNREADABLE = (
     MemoryError, OverflowError,
     pickle.UnpicklingError, zipfile.BadZipFile, zlib.error,
 )  # fmt: skip
-"""What NumPy, torch and the zip files of both raise for a broken file."""
+"""Errors that NumPy, torch and the zip files of both raise for a broken file."""
 
 
 @dataclass(frozen=True, kw_only=True)

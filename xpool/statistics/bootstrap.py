@@ -98,7 +98,8 @@ def interval(
             return Interval(estimate=middle, low=low, high=high)
     else:
         low, high = middle, middle
-    ends = quantiles(confidence(values, cluster, metric, rng, replicates=replicates))
+    draws, _ = with_error(values, cluster, metric, rng, replicates=replicates)
+    ends = quantiles(draws)
     least, most = (0.0, 100.0) if is_recall(metric) else (1.0, np.inf)
     return Interval(
         estimate=middle,
@@ -113,15 +114,15 @@ def quantiles(sample: NDArray[np.float64]) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def confidence(
+def with_error(
     values: NDArray[Any],
     cluster: NDArray[Any],
     metric: str,
     rng: np.random.Generator,
     minus: NDArray[Any] | None = None,
     replicates: int = REPLICATES,
-) -> NDArray[np.float64]:
-    """Return ``(replicate,)``, ascending: quantiles of the metric's confidence distribution.
+) -> tuple[NDArray[np.float64], Error]:
+    """Return quantiles of the metric's confidence distribution, and the variances behind them.
 
     With one seed it is the percentile bootstrap; BCa covers less where a few queries make most of
     the difference of two mean ranks. With several see
@@ -135,21 +136,9 @@ def confidence(
         minus: ``(seed, query)`` of another method on the same queries, with seeds of its own; the
             draws are then of the difference ``values - minus``.
         replicates: bootstrap replicates.
-    """
-    return with_error(values, cluster, metric, rng, minus, replicates)[0]
 
-
-def with_error(
-    values: NDArray[Any],
-    cluster: NDArray[Any],
-    metric: str,
-    rng: np.random.Generator,
-    minus: NDArray[Any] | None = None,
-    replicates: int = REPLICATES,
-) -> tuple[NDArray[np.float64], Error]:
-    """Return what :func:`confidence` does, and the variances that it is made from.
-
-    Arguments as :func:`confidence`.
+    Returns:
+        The quantiles ``(replicate,)``, ascending, and the variances.
     """
     kind = _Medians if metric == "MdR" else _Means
     terms = [kind.of(of_method, cluster) for of_method in (values, minus) if of_method is not None]

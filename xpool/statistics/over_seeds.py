@@ -1,4 +1,4 @@
-"""What the seeds add to the error over videos: intervals over both, and what they could find.
+"""Intervals over seeds and videos, and the smallest difference that they could find.
 
 Works on a bootstrap over videos and reads no files. A figure has three variances:
 
@@ -48,7 +48,7 @@ class Error:
     chance: float
     """The part of ``videos`` that differs from run to run."""
     seeds: tuple[float, ...]
-    """Of the runs' figures over their number; one a method, 0 for a single run."""
+    """Variance of the runs' figures over their number; one a method, 0 for a single run."""
     runs: tuple[int, ...]
     """Number of runs, one a method."""
     n_cluster: int

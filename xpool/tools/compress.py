@@ -18,7 +18,6 @@ import typer
 
 from xpool.project.errors import InputError
 
-RATE_FPS, SHORT_SIDE_PX = 3, 224
 TIMEOUT_S = 600.0
 """Time limit for one video."""
 SAME_TIME_S = 2.0
@@ -99,17 +98,17 @@ def compress(source: Path, copy: Path) -> None:
 def _frames(video: Any) -> Iterator[Any]:
     """Yield the frames of the copy, upright."""
     from xpool.data.decode import frames_of
-    from xpool.data.video_file import DecodeError, Length, video_stream
+    from xpool.data.video_file import PUBLISHED_FPS, DecodeError, Length, video_stream
 
     stream, _ = video_stream(video)
     length = Length(video, stream)
-    rate = stream.guessed_rate or stream.average_rate or Fraction(RATE_FPS)
+    rate = stream.guessed_rate or stream.average_rate or Fraction(PUBLISHED_FPS)
     begin = (video.start_time or 0) / 1e6
-    constant, last = ConstantRate(float(RATE_FPS / rate)), None
+    constant, last = ConstantRate(float(PUBLISHED_FPS / rate)), None
     for number, (decoded, matrix) in enumerate(frames_of(video, stream, length)):
         time = number / float(rate) if decoded.time is None else decoded.time - begin
         frame = _upright(decoded, matrix)
-        before, here = constant.take(time * RATE_FPS)
+        before, here = constant.take(time * PUBLISHED_FPS)
         yield from [last or frame] * before
         yield from [frame] * here
         last = frame
@@ -132,14 +131,16 @@ def _upright(frame: Any, matrix: Any) -> Any:
 
 def _write(frames: Iterable[Any], written: Any) -> None:
     """Encode frames one after another; all get the size that the first one asks for."""
-    stream = written.add_stream("libx264", rate=RATE_FPS, options={"threads": "1"})
+    from xpool.data.video_file import PUBLISHED_FPS
+
+    stream = written.add_stream("libx264", rate=PUBLISHED_FPS, options={"threads": "1"})
     size: tuple[int, int] | None = None
     for number, frame in enumerate(frames):
         if size is None:
             size = short_side(frame.width, frame.height)
             stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
         small = frame.reformat(*size, format="yuv420p", interpolation="BICUBIC")
-        small.pts, small.time_base = number, Fraction(1, RATE_FPS)
+        small.pts, small.time_base = number, Fraction(1, PUBLISHED_FPS)
         small.pict_type = 0  # the encoder chooses, not the source
         written.mux(stream.encode(small))
     written.mux(stream.encode())
@@ -152,9 +153,11 @@ def short_side(width: int, height: int) -> tuple[int, int]:
         >>> short_side(320, 240), short_side(720, 1280)
         ((298, 224), (224, 398))
     """
+    from xpool.data.video_file import PUBLISHED_SHORT_SIDE_PX
+
     short = min(width, height)
-    long = max(width, height) * SHORT_SIDE_PX // short // 2 * 2
-    return (long, SHORT_SIDE_PX) if width >= height else (SHORT_SIDE_PX, long)
+    long = max(width, height) * PUBLISHED_SHORT_SIDE_PX // short // 2 * 2
+    return (long, PUBLISHED_SHORT_SIDE_PX) if width >= height else (PUBLISHED_SHORT_SIDE_PX, long)
 
 
 def planned(source: Path, copies: Path) -> list[tuple[Path, Path]]:

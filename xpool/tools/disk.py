@@ -17,7 +17,7 @@ JPEG_SHARE = 1 / 6.8
 CHECKPOINT_GB, WIDTH = 0.6, 512
 """ViT-B/32: weights in float32, and numbers of an embedding."""
 COPIES = 2
-"""Of a run: its checkpoint in ``results``, and in ``.work``, where further seeds find it."""
+"""Copies of a run's checkpoint: in ``results``, and in ``.work``, where further seeds find it."""
 
 
 def needed_gb(benchmark: str) -> Mapping[str, tuple[float, float]]:

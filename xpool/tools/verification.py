@@ -14,7 +14,7 @@ from xpool.project.digests import content, sha256
 from xpool.project.errors import InputError
 from xpool.project.fingerprints import code_digests
 from xpool.project.params import PARAMS_FILE, read, setting
-from xpool.project.provenance import SCORED, code, data_of
+from xpool.project.provenance import SCORED, checkout, data_of
 from xpool.project.records import RECORD, deciding, differences, read_record
 from xpool.statistics.ranks import cells_of
 from xpool.tools.checks import Check, Run, Verdict, compared
@@ -48,14 +48,15 @@ def verify(run: Run) -> Iterator[Check]:
     yield from check_results(run, trained["params"], scored)
     for name, record in (("training", trained), ("evaluation", scored)):
         yield _code(name, record["code"], import_path(run.method))
-        here, made = code(), {"commit": record["commit"], "dirty": record["dirty"]}
-        if made | {"code": here["code"]} != here or record["dirty"] is not False:
+        here = checkout()
+        clean = record["dirty"] is False and here.dirty is False
+        if record["commit"] != here.commit or not clean:
             changed = {True: " with changes that are in no commit", None: ", its changes unknown"}
             yield Check(
                 what=f"code of the {name}",
                 verdict="note",
                 detail=f"it ran at commit {record['commit']}{changed.get(record['dirty'], '')}; "
-                f"this is {here['commit']}",
+                f"this is {here.commit}",
             )
 
 

@@ -3,14 +3,14 @@
 import json
 import os
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file, save
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from xpool.encoders.tensors import save_tensors
 from xpool.project.errors import InputError
 from xpool.project.workspace import replacing
 
@@ -18,15 +18,6 @@ from xpool.project.workspace import replacing
 def save_weights(model: nn.Module, path: Path) -> None:
     """Write a model's tensors to one safetensors file, atomically."""
     save_tensors(model.state_dict(), path)
-
-
-def save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Write named tensors to one safetensors file, atomically.
-
-    ``save_file`` would leave a file that only its owner may read.
-    """
-    with replacing(path, "wb") as file:
-        file.write(save({k: v.detach().cpu().contiguous() for k, v in tensors.items()}))
 
 
 def load_weights(model: nn.Module, path: Path) -> None:

@@ -5,6 +5,8 @@ as reproduced.
 """
 
 import json
+from collections.abc import Callable
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +76,7 @@ def judged(
     runs = metrics.groupby(keys)["value"]
     sizes = cells.set_index(keys)["n_independent"]
     on_test = selection[selection["rule"] == CHOSEN_ON_TEST].groupby(keys[:2])
+    missing = cache(partial(_missing, protocol))  # reads the records of all runs of a method
     words = []
     for record in published.to_dict("records"):
         row = {str(name): value for name, value in record.items()}
@@ -88,7 +91,7 @@ def judged(
         logged = row["direction"] == "t2v" and key[:2] in on_test.groups
         if row["selected_on"] == "test" and rule != "test" and logged:
             ours, rule = on_test.get_group(key[:2])[row["metric"]].to_numpy(), "test"
-        reasons = _obstacles(protocol, metrics, row, rule)
+        reasons = _obstacles(protocol, metrics, row, rule, missing)
         found = verdict(ours, row["mean"], float(sizes[key]), obstacles=reasons)
         chosen = rule != _SELECTED_ON[protocol.selection] and not reasons
         words.append(found.label + (f" (ours selected on test too: {ours.mean():.1f})" * chosen))
@@ -148,7 +151,11 @@ def _between(values: dict[str, float]) -> str:
 
 
 def _obstacles(
-    protocol: Protocol, metrics: pd.DataFrame, row: dict[str, Any], selected_on: str
+    protocol: Protocol,
+    metrics: pd.DataFrame,
+    row: dict[str, Any],
+    selected_on: str,
+    missing: Callable[[str], int],
 ) -> tuple[str, ...]:
     """Return why our runs of a method cannot be compared with a published figure of it."""
     if protocol.synthetic:
@@ -175,7 +182,7 @@ def _obstacles(
         selected_on=selected_on,
         test_size=(int(runs["n_text"].iloc[0]), int(runs["n_video"].iloc[0])),
         held_out=int(protocol.options[carved]) if carved else 0,
-        missing=_missing(protocol, str(row["method"])),
+        missing=missing(str(row["method"])),
     )
     return obstacles(ours, theirs)
 
