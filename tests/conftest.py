@@ -1,5 +1,6 @@
 """Shared by all tests: one thread a process, so that times and float sums do not depend on load."""
 
+import gc
 import os
 import sys
 from pathlib import Path
@@ -16,6 +17,22 @@ def _one_thread():
     import torch
 
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _thaw():
+    yield
+    gc.unfreeze()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _freeze(_thaw):
+    """Spare the collector what has been imported: a pass over it takes up to half a second.
+
+    Accelerate asks for one after each training.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

@@ -17,6 +17,11 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from xpool.project.errors import InputError
 
+try:  # libyaml's parser takes a sixth of the time; PyYAML can be built without it
+    from yaml import CSafeLoader as SafeLoader
+except ImportError:
+    from yaml import SafeLoader  # type: ignore[assignment]
+
 PARAMS_FILE = Path("params.yaml")
 HELD_IN = "XPOOL_PARAMS"
 """Environment variable that names the snapshot (:mod:`xpool.project.snapshot`) that a process and
@@ -48,7 +53,7 @@ def _load(path: Path, _changed_ns: int) -> dict[str, Any]:
     return loaded
 
 
-class _UniqueKeys(yaml.SafeLoader):
+class _UniqueKeys(SafeLoader):
     """SafeLoader that refuses a key given twice, where YAML silently keeps the last."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
