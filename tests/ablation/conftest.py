@@ -2,11 +2,23 @@
 
 import contextlib
 import shutil
+from functools import cache
 
 import pytest
+from alembic.script import ScriptDirectory
 
 from xpool.ablation.storage import OptunaParams, open_storage
 from xpool.project.paths import TOP
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_version_of_optuna():
+    """Look for the newest form of the tables once: each opening would load Optuna's migrations."""
+    look_up = ScriptDirectory.get_current_head
+    newest = cache(lambda folder: look_up(ScriptDirectory(folder)))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ScriptDirectory, "get_current_head", lambda scripts: newest(scripts.dir))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -6,17 +6,17 @@ A new version of Optuna that fails here would run a trial twice, lose one, or se
 import ast
 import contextlib
 import copy
+import multiprocessing
 import os
 import shutil
 import signal
 import sqlite3
-import subprocess
-import sys
 from pathlib import Path
 
 import optuna
 import pytest
 from optuna.distributions import FloatDistribution
+from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 
 from xpool.ablation.experiment import Experiment, choice
@@ -130,22 +130,17 @@ def test_stale_trials_are_those_that_run_and_have_sent_no_heartbeat_lately():
     assert states[3] == TrialState.FAIL
 
 
-KILLED = """
-import os, signal
-from optuna.storages import RDBStorage
-real = RDBStorage.{method}
+def claim_and_be_killed(method):
+    """Claim a trial, in a process of its own, and be killed once a write of the claim is done."""
+    queue = opened()
+    real = getattr(RDBStorage, method)
 
-def killed(self, *arguments, **options):
-    real(self, *arguments, **options)
-    os.kill(os.getpid(), signal.SIGKILL)
+    def killed(*arguments, **options):
+        real(*arguments, **options)
+        os.kill(os.getpid(), signal.SIGKILL)
 
-import sys
-sys.path.insert(0, {folder!r})
-import test_optuna_contract
-queue = test_optuna_contract.opened()
-RDBStorage.{method} = killed
-queue.claim()
-"""
+    setattr(RDBStorage, method, killed)
+    queue.claim()
 
 
 @pytest.mark.parametrize(
@@ -160,11 +155,10 @@ def test_a_worker_killed_at_any_moment_of_its_claim_leaves_no_trial_running(meth
     """SIGKILL after each of the three writes of a claim; its successor does not have to wait."""
     queue = opened()
     queue.plan(1)
-    code = KILLED.format(method=method, folder=str(Path(__file__).parent))
-    done = subprocess.run(
-        [sys.executable, "-c", code], env=os.environ | {"PYTHONPATH": str(TOP)}, check=False
-    )
-    assert done.returncode == -signal.SIGKILL
+    worker = multiprocessing.get_context("fork").Process(target=claim_and_be_killed, args=(method,))
+    worker.start()
+    worker.join()
+    assert worker.exitcode == -signal.SIGKILL
     assert (WORKER in queue.study.trials[0].user_attrs) == (method != "record_heartbeat")
     queue.reap()
     assert queue.unfinished() == 8
