@@ -26,7 +26,7 @@ def opened(tmp_path_factory):
     folder = tmp_path_factory.mktemp("project")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        worlds.write_embeddings(paths.embeddings("mini", "msvd"))
+        worlds.write_embeddings(paths.embeddings("mini", "msvd"), videos=(16, 8, 4), captions=2)
         worlds.write_pixels("mini", "msvd")
         train = {reads: cell(reads=reads, batch_size=8).train for reads in OWN_SCALE}
         yield {
@@ -191,22 +191,29 @@ def drawn(opened, reads, folder, monkeypatch, seed=0, **seeds):
     return found, (finished / "checkpoint.safetensors").read_bytes()
 
 
+@pytest.fixture(scope="module")
+def base(opened, tmp_path_factory):
+    """What :func:`drawn` returns in each regime where no purpose has a seed of its own."""
+    folder = tmp_path_factory.mktemp("base")
+    with pytest.MonkeyPatch.context() as patch:
+        return {reads: drawn(opened, reads, folder / reads, patch) for reads in OWN_SCALE}
+
+
 @pytest.mark.parametrize("purpose", PURPOSES)
 def test_a_purpose_with_its_own_seed_draws_alone_anew(
-    opened, reads, purpose, tmp_path, monkeypatch
+    opened, base, reads, purpose, tmp_path, monkeypatch
 ):
-    base, weights = drawn(opened, reads, tmp_path / "base", monkeypatch)
+    base, weights = base[reads]
     other, moved = drawn(opened, reads, tmp_path / "other", monkeypatch, **{purpose: 7})
     assert [name for name in PURPOSES if base[name] != other[name]] == [purpose]
     assert (moved != weights) == (purpose != "init"), "X-Pool starts as the identity"
 
 
-def test_the_purposes_together_are_the_run_of_that_seed(opened, reads, tmp_path, monkeypatch):
+def test_the_purposes_together_are_the_run_of_that_seed(opened, base, reads, tmp_path, monkeypatch):
     """There is nothing else that a seed decides; and the run's own seed, named, changes nothing."""
-    base = drawn(opened, reads, tmp_path / "base", monkeypatch)
     seven = drawn(opened, reads, tmp_path / "seven", monkeypatch, seed=7)
     every = drawn(opened, reads, tmp_path / "every", monkeypatch, **dict.fromkeys(PURPOSES, 7))
     named = drawn(opened, reads, tmp_path / "named", monkeypatch, **dict.fromkeys(PURPOSES, 0))
     assert every == seven
-    assert named == base
-    assert base != seven
+    assert named == base[reads]
+    assert base[reads] != seven
