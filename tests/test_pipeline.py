@@ -101,58 +101,45 @@ def test_every_fingerprint_that_a_stage_names_is_written():
             assert module in SETS or members(module), module
 
 
-@pytest.fixture(scope="module")
-def copy(tmp_path_factory):
-    """A copy of the project in which the check has run."""
-    project = Project(tmp_path_factory.mktemp("pipeline") / "copy")
-    project.run("python", "-m", "xpool", "check")
-    return project
-
-
 def written(project):
     folder = project.folder / "results/fingerprints"
     return {path.stem: json.loads(path.read_text()) for path in folder.iterdir()}
 
 
-def test_what_a_module_uses_changes_with_it_alone(copy):
-    """Property, over the real stage: exactly the modules that use a changed line or value."""
-    before = written(copy)
-    pooling = copy.folder / "xpool/pooling.py"
+NO_MORE_LISTED = [
+    *(f"data/mini/{name}" for name in (
+        "manifest/old.parquet", "manifest/old.videos.csv", "frames/old/x", "embeddings/old/x",
+    )),
+    "results/mini/train/xpool/old/0/x", "results/mini/train/max_pool/msvd/0/x",
+    "results/mini/similarity/max_pool/msvd/0/x", "results/mini/studies/old/trials.csv",
+]  # fmt: skip
+LISTED = [
+    "data/mini/raw/old/x", "data/mini/manifest/msvd.parquet", "data/mini/frames/msvd/x",
+    "results/mini/train/mean_pool/msrvtt/0/x", "results/mini/studies/search/trials.csv",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def checked(tmp_path_factory):
+    """A copy of the project in which DVC has run the check, with what DVC says of it."""
+    project = Project(tmp_path_factory.mktemp("pipeline") / "copy")
+    project.run("dvc", "repro", "check")
+    return project, json.loads(project.run("dvc", "status", "--json"))
+
+
+@pytest.fixture(scope="module")
+def changed(checked):
+    """Its fingerprints, before and after a line, a value and the lists of members were changed."""
+    project, _ = checked
+    before = written(project)
+    pooling = project.folder / "xpool/pooling.py"
     pooling.write_text(pooling.read_text() + "ANOTHER = 1\n")
-    copy.change(embeddings__batch_size=7)
-    copy.run("python", "-m", "xpool", "check")
-    after = written(copy)
-    assert set(before) == set(after) == {*modules(), *SETS}
-    files = {name for name in before if before[name]["code"] != after[name]["code"]}
-    params = {name for name in modules() if before[name]["params"] != after[name]["params"]}
-    in_sets = {"baselines", "studies"}
-    assert files == {n for n in modules() if "xpool/pooling.py" in closure(n)} | in_sets
-    assert params == {name for name in modules() if "embeddings" in keys(name)[0]}
-    assert {"xpool.pooling", "xpool.xpool", "baselines.mean_pool"} <= files
-    assert {"xpool.stages.embeddings", "xpool.stages.scenes", "studies.variance"} <= params
-    assert not params & {"xpool.stages.train", "xpool.stages.evaluate", "xpool.xpool"}
-
-
-def test_what_was_made_for_a_benchmark_that_is_listed_no_more_is_put_aside(copy):
-    """A stage that depends on all benchmarks would see it here, and not in another clone."""
-    gone = ["manifest/old.parquet", "manifest/old.videos.csv", "frames/old/x", "embeddings/old/x"]
-    gone = [f"data/mini/{name}" for name in gone]
-    gone += ["results/mini/train/xpool/old/0/x", "results/mini/train/max_pool/msvd/0/x"]
-    gone += ["results/mini/similarity/max_pool/msvd/0/x", "results/mini/studies/old/trials.csv"]
-    kept = ["data/mini/raw/old/x", "data/mini/manifest/msvd.parquet", "data/mini/frames/msvd/x"]
-    kept += ["results/mini/train/mean_pool/msrvtt/0/x", "results/mini/studies/search/trials.csv"]
-    for name in [*gone, *kept]:
-        (copy.folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (copy.folder / name).touch()
-    copy.run("python", "-m", "xpool", "check")
-    assert all((copy.folder / name).is_file() for name in kept)
-    assert not any((copy.folder / name).exists() for name in gone)
-    assert all((copy.folder / ".work/left-over" / name).is_file() for name in gone)
-
-
-def test_the_scenes_are_drawn_for_a_number_of_frames_and_not_for_a_budget():
-    assert {"train.frames", "frames"} <= keys("xpool.stages.scenes")[0]
-    assert "train" not in keys("xpool.stages.scenes")[0]
+    project.change(embeddings__batch_size=7)
+    for name in [*NO_MORE_LISTED, *LISTED]:
+        (project.folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (project.folder / name).touch()
+    project.run("python", "-m", "xpool", "check")
+    return project, before, written(project)
 
 
 def commented(text):
@@ -172,12 +159,19 @@ def commented(text):
     return "\n".join([*out, "# the last comment", ""])
 
 
-def test_a_comment_or_docstring_in_any_module_runs_no_stage(copy):
+def test_bytecode_is_no_change(checked):
+    """Python writes `__pycache__` unless it is told not to, as a test machine may be."""
+    project, status = checked
+    project.run("python", "-m", "compileall", "-q", "xpool", "baselines", "studies")
+    assert list((project.folder / "xpool").rglob("*.pyc"))
+    assert json.loads(project.run("dvc", "status", "--json")) == status
+    assert "check" not in status
+
+
+def test_a_comment_or_docstring_in_any_module_runs_no_stage(checked):
     """Of all modules at once: `dvc repro` runs the check, and then there is nothing to do."""
-    project = Project(copy.folder.parent / "commented")
-    project.run("dvc", "repro", "check")
+    project, status = checked
     before = written(project)
-    status = json.loads(project.run("dvc", "status", "--json"))
     for package in OURS:
         for path in (project.folder / package).rglob("*.py"):
             path.write_text(commented(path.read_text()))
@@ -188,13 +182,31 @@ def test_a_comment_or_docstring_in_any_module_runs_no_stage(copy):
     assert json.loads(project.run("dvc", "status", "--json")) == status
 
 
-def test_bytecode_is_no_change(copy):
-    """Python writes `__pycache__` unless it is told not to, as a test machine may be."""
-    project = Project(copy.folder.parent / "bytecode")
-    project.run("dvc", "repro", "check")
-    project.run("python", "-m", "compileall", "-q", "xpool", "baselines", "studies")
-    assert list((project.folder / "xpool").rglob("*.pyc"))
-    assert "check" not in json.loads(project.run("dvc", "status", "--json"))
+def test_what_a_module_uses_changes_with_it_alone(changed):
+    """Property, over the real stage: exactly the modules that use a changed line or value."""
+    _, before, after = changed
+    assert set(before) == set(after) == {*modules(), *SETS}
+    files = {name for name in before if before[name]["code"] != after[name]["code"]}
+    params = {name for name in modules() if before[name]["params"] != after[name]["params"]}
+    in_sets = {"baselines", "studies"}
+    assert files == {n for n in modules() if "xpool/pooling.py" in closure(n)} | in_sets
+    assert params == {name for name in modules() if "embeddings" in keys(name)[0]}
+    assert {"xpool.pooling", "xpool.xpool", "baselines.mean_pool"} <= files
+    assert {"xpool.stages.embeddings", "xpool.stages.scenes", "studies.variance"} <= params
+    assert not params & {"xpool.stages.train", "xpool.stages.evaluate", "xpool.xpool"}
+
+
+def test_what_was_made_for_a_benchmark_that_is_listed_no_more_is_put_aside(changed):
+    """A stage that depends on all benchmarks would see it here, and not in another clone."""
+    folder = changed[0].folder
+    assert all((folder / name).is_file() for name in LISTED)
+    assert not any((folder / name).exists() for name in NO_MORE_LISTED)
+    assert all((folder / ".work/left-over" / name).is_file() for name in NO_MORE_LISTED)
+
+
+def test_the_scenes_are_drawn_for_a_number_of_frames_and_not_for_a_budget():
+    assert {"train.frames", "frames"} <= keys("xpool.stages.scenes")[0]
+    assert "train" not in keys("xpool.stages.scenes")[0]
 
 
 def test_a_changed_method_leaves_the_other_methods_trained():
