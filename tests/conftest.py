@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from stage_server import serving
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -33,6 +34,13 @@ def _freeze(_thaw):
     """
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(scope="session")
+def commands(tmp_path_factory):
+    """Programs for projects whose stages start at once: :mod:`stage_server`."""
+    with serving(tmp_path_factory.mktemp("server")) as folder:
+        yield folder
 
 
 @pytest.fixture(autouse=True)

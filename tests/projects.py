@@ -26,9 +26,15 @@ COPIED = (
 class Project:
     """A throw-away checkout."""
 
-    def __init__(self, folder: Path, **changes):
-        """Copy the project; ``changes`` are dotted keys with ``__`` for the dot."""
-        self.folder = folder
+    def __init__(self, folder: Path, commands: Path | None = None, **changes):
+        """Copy the project.
+
+        Args:
+            folder: where to.
+            commands: a folder of programs before all others, from :mod:`stage_server`.
+            changes: dotted keys of params.yaml with ``__`` for the dot.
+        """
+        self.folder, self._commands = folder, commands
         folder.mkdir(parents=True)
         ignore = shutil.ignore_patterns("__pycache__", "cache", "tmp", ".ipynb_checkpoints")
         for name in COPIED:
@@ -63,10 +69,11 @@ class Project:
     def environment(self):
         """As `make repro` sets it, with the copy's code before the installed one."""
         bin_folder = str(Path(sys.executable).parent)
+        own = [str(self._commands)] if self._commands else []
         # bytecode is written, as on a user's machine
         inherited = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
         return inherited | {
-            "PATH": f"{bin_folder}{os.pathsep}{os.environ['PATH']}",
+            "PATH": os.pathsep.join([*own, bin_folder, os.environ["PATH"]]),
             "PYTHONPATH": str(self.folder),
             "DVC_NO_ANALYTICS": "1",
             "SHELL": "/bin/sh",  # does not replace itself with its only command, as bash does

@@ -234,14 +234,15 @@ def test_a_change_of_params_runs_just_what_reads_it(project, changes, changed, k
     assert not [s for s in stages if s.startswith(kept)], stages
 
 
-def test_two_runs_give_identical_results(project, tmp_path):
+def test_two_runs_give_identical_results(project, tmp_path, commands):
     """The same commit in another folder, in one go, one benchmark alone: metrics, ranks and tables
     are those of the killed pipeline, to the byte.
 
     So are the trials of a grid; frame_count, which measures times, is left out, and a search, which
     depends on which of its tries end first.
     """
-    again = copied(tmp_path / "again", benchmarks=["msrvtt"], generate__benchmarks=["msrvtt"])
+    one = ["msrvtt"]
+    again = Project(tmp_path / "again", commands, benchmarks=one, generate__benchmarks=one)
     output = again.repro("results", "ablate@temperature")
     assert "resuming" not in output
     first, second = (made.folder / "results/mini" for made in (project, again))

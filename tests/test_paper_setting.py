@@ -27,9 +27,9 @@ FEW = {
 FAST = {"train__workers": 0, "train__compile": False, "ablations__scene_diversity__draws": 1}
 
 
-def made(folder, **changes):
+def made(folder, commands, **changes):
     """A checkout in the paper's setting, with stand-ins for the official files."""
-    project = Project(folder)
+    project = Project(folder, commands)
     project.run("python", "-m", "xpool", "setting", "paper")
     project.change(**FEW | FAST | changes)
     raw = project.folder / "data/paper/raw"
@@ -44,8 +44,8 @@ def made(folder, **changes):
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory):
-    project = made(tmp_path_factory.mktemp("paper") / "project")
+def project(tmp_path_factory, commands):
+    project = made(tmp_path_factory.mktemp("paper") / "project", commands)
     project.repro(timeout=3600)
     return project
 

@@ -22,7 +22,7 @@ MODEL = "ViT-S-32-alt"
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory):
+def project(tmp_path_factory, commands):
     """The paper's setting with a random encoder; missing videos are allowed, nothing is trained."""
     import open_clip
     import torch
@@ -34,6 +34,7 @@ def project(tmp_path_factory):
     save_file(open_clip.create_model(MODEL).state_dict(), weights)
     made = Project(
         folder / "project",
+        commands,
         setting="paper",
         benchmarks=["msrvtt", "msvd"],
         real=["msrvtt", "msvd"],

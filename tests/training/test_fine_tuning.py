@@ -8,12 +8,13 @@ from projects import Project
 pytestmark = pytest.mark.slow
 
 
-def test_fine_tuning_regime_trains_the_whole_encoder(tmp_path):
+def test_fine_tuning_regime_trains_the_whole_encoder(tmp_path, commands):
     """The paper's regime: frames in, all of the encoder trained, no cached embeddings."""
     from safetensors.numpy import load_file
 
     tuned = Project(
         tmp_path / "tuned",
+        commands,
         benchmarks=["msvd"],
         baselines=["mean_pool"],
         studies={"own_models": [], "trained_models": []},
