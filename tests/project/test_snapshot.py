@@ -66,11 +66,6 @@ class Small:
 
     def __init__(self, folder):
         self.folder = folder
-        for name, text in FILES.items():
-            self.write(name, text)
-        ignore = shutil.ignore_patterns("__pycache__")
-        shutil.copytree(TOP / "xpool/project", folder / "xpool/project", ignore=ignore)
-        self.python(TAKE, stage=None)
 
     def write(self, name, text):
         """Write a file; return what it held."""
@@ -123,9 +118,21 @@ class Small:
         return "outdated" in json.loads((self.folder / "results/snapshot.json").read_text())
 
 
+@pytest.fixture(scope="module")
+def taken(tmp_path_factory):
+    """Such a project in which the snapshot has been taken."""
+    made = Small(tmp_path_factory.mktemp("taken"))
+    for name, text in FILES.items():
+        made.write(name, text)
+    ignore = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(TOP / "xpool/project", made.folder / "xpool/project", ignore=ignore)
+    made.python(TAKE, stage=None)
+    return made
+
+
 @pytest.fixture
-def small(tmp_path):
-    return Small(tmp_path)
+def small(taken, tmp_path):
+    return Small(shutil.copytree(taken.folder, tmp_path, dirs_exist_ok=True))
 
 
 def test_a_stage_that_nobody_disturbs_says_nothing(small):
