@@ -5,10 +5,8 @@ import json
 import re
 from pathlib import Path
 
-import nbformat
 import pytest
 from made_results import copy_notebook, write_results
-from nbclient import NotebookClient
 
 from xpool.project import fingerprints, paths
 from xpool.project.errors import InputError
@@ -149,6 +147,9 @@ def test_unknown_notebook_names_those_that_are_there():
 @pytest.mark.parametrize("folder", ["notebooks", "."])
 def test_notebook_runs_in_jupyter_and_is_saved_as_it_was(tmp_path, monkeypatch, folder):
     """In a real kernel, whose folder is the notebook's own, and saved with outputs and notes."""
+    import nbformat
+    from nbclient import NotebookClient
+
     monkeypatch.chdir(tmp_path)
     write_results()
     Path("dvc.yaml").touch()

@@ -1,5 +1,6 @@
 """The stage `statistics` on made-up ranks: the modules it calls (oracle), refusals, bytes."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -25,12 +26,29 @@ SMALL = {**PARAMS, "benchmarks": ["msrvtt", "msvd"]}
 SIZES = {"msrvtt": (24, 24), "msvd": (60, 12)}
 
 
+def few_replicates(patch):
+    patch.setattr(results, "REPLICATES", 200)
+    patch.setattr(results, "REPLICATES_PER_TEST", 1)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A project in which the stage has run."""
+    folder = tmp_path_factory.mktemp("finished")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        few_replicates(patch)
+        use(SMALL)
+        statistics.main()
+    return folder
+
+
 @pytest.fixture
-def project(tmp_path, monkeypatch):
+def project(finished, tmp_path, monkeypatch):
+    """Work in a copy of it."""
+    shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(results, "REPLICATES", 200)
-    monkeypatch.setattr(results, "REPLICATES_PER_TEST", 1)
-    use(SMALL)
+    few_replicates(monkeypatch)
 
 
 def use(params):
@@ -40,6 +58,10 @@ def use(params):
 
 def made():
     statistics.main()
+    return tables()
+
+
+def tables():
     names = ("cells", "comparisons", "wins", "selection")
     return {name: pd.read_csv(paths.statistics("mini") / f"{name}.csv") for name in names}
 
@@ -51,7 +73,7 @@ def rank_file(method, benchmark, seed):
 @pytest.mark.usefixtures("project")
 def test_each_rule_has_the_test_figure_of_the_step_that_it_selects():
     """Oracle: the evaluations themselves."""
-    selection = made()["selection"]
+    selection = tables()["selection"]
     assert len(selection) == 2 * 3 * 3 * len(RULES)
     for row in selection.rename(columns={"R@1": "r1"}).itertuples():
         folder = paths.training("mini", row.method, row.benchmark, row.seed)
@@ -72,7 +94,7 @@ def test_a_run_without_evaluations_is_named():
 
 @pytest.mark.usefixtures("project")
 def test_cells_are_the_runs_own_metrics_inside_their_intervals():
-    cells = made()["cells"]
+    cells = tables()["cells"]
     assert len(cells) == 2 * 3 * 2 * len(METRICS)
     for row in cells.itertuples():
         files = [rank_file(row.method, row.benchmark, seed) for seed in (0, 1, 2)]
@@ -88,7 +110,7 @@ def test_cells_are_the_runs_own_metrics_inside_their_intervals():
 
 @pytest.mark.usefixtures("project")
 def test_comparisons_are_of_every_pair_and_adjusted_over_a_benchmark():
-    table = made()["comparisons"]
+    table = tables()["comparisons"]
     pairs = {("self_attention", "mean_pool"), ("xpool", "mean_pool"), ("xpool", "self_attention")}
     assert set(zip(table["method"], table["against"], strict=True)) == pairs
     assert len(table) == 2 * 2 * 5 * 3
@@ -113,11 +135,11 @@ def test_comparisons_are_of_every_pair_and_adjusted_over_a_benchmark():
 
 @pytest.mark.usefixtures("project")
 def test_wins_of_all_bins_are_those_of_the_comparison():
-    tables = made()
-    lines = tables["comparisons"].query(
+    found = tables()
+    lines = found["comparisons"].query(
         "method == 'xpool' and direction == 't2v' and metric == 'MnR'"
     )
-    for (benchmark, against), bins in tables["wins"].groupby(["benchmark", "against"]):
+    for (benchmark, against), bins in found["wins"].groupby(["benchmark", "against"]):
         whole = lines[(lines["benchmark"] == benchmark) & (lines["against"] == against)]
         for outcome in ("won", "lost"):
             counted = (bins[outcome] * bins["n_queries"] / 100).sum()
@@ -128,7 +150,7 @@ def test_wins_of_all_bins_are_those_of_the_comparison():
 
 @pytest.mark.usefixtures("project")
 def test_runs_in_another_order_give_the_same_figures():
-    before = made()
+    before = tables()
     file = rank_file("xpool", "msvd", 1)
     pd.read_parquet(file).sample(frac=1, random_state=0).to_parquet(file, index=False)
     after = made()
@@ -139,21 +161,22 @@ def test_runs_in_another_order_give_the_same_figures():
 @pytest.mark.usefixtures("project")
 def test_the_same_ranks_give_the_same_bytes():
     def written():
-        statistics.main()
         return {path.name: path.read_bytes() for path in paths.statistics("mini").iterdir()}
 
     first = written()
     assert set(first) == {"cells.csv", "comparisons.csv", "wins.csv", "selection.csv"}
+    shutil.rmtree(paths.statistics("mini"))
+    statistics.main()
     assert written() == first
 
 
 @pytest.mark.usefixtures("project")
 def test_one_seed_is_tested_over_queries_alone():
     use({**SMALL, "seeds": [4]})
-    tables = made()
-    assert tables["cells"]["std"].isna().all()
-    assert (tables["cells"]["ci_low"] <= tables["cells"]["mean"]).all()
-    assert set(tables["comparisons"]["test"]) <= {
+    found = made()
+    assert found["cells"]["std"].isna().all()
+    assert (found["cells"]["ci_low"] <= found["cells"]["mean"]).all()
+    assert set(found["comparisons"]["test"]) <= {
         "exact McNemar", "sign-flip permutation over videos", "bootstrap over videos",
     }  # fmt: skip
 
@@ -161,12 +184,12 @@ def test_one_seed_is_tested_over_queries_alone():
 @pytest.mark.usefixtures("project")
 def test_one_method_and_one_seed_have_intervals_and_nothing_to_compare():
     use({**SMALL, "baselines": [], "seeds": [4]})
-    tables = made()
-    assert tables["cells"]["std"].isna().all()
-    assert tables["cells"]["ci_low"].notna().all()
-    assert tables["comparisons"].empty
-    assert tables["wins"].empty
-    assert list(tables["wins"].columns) == ["benchmark", "against", *WINS_COLUMNS]
+    found = made()
+    assert found["cells"]["std"].isna().all()
+    assert found["cells"]["ci_low"].notna().all()
+    assert found["comparisons"].empty
+    assert found["wins"].empty
+    assert list(found["wins"].columns) == ["benchmark", "against", *WINS_COLUMNS]
 
 
 @pytest.mark.usefixtures("project")
