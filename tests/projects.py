@@ -34,7 +34,7 @@ class Project:
             commands: a folder of programs before all others, from :mod:`stage_server`.
             changes: dotted keys of params.yaml with ``__`` for the dot.
         """
-        self.folder, self._commands = folder, commands
+        self.folder, self.commands = folder, commands
         folder.mkdir(parents=True)
         ignore = shutil.ignore_patterns("__pycache__", "cache", "tmp", ".ipynb_checkpoints")
         for name in COPIED:
@@ -69,7 +69,7 @@ class Project:
     def environment(self):
         """As `make repro` sets it, with the copy's code before the installed one."""
         bin_folder = str(Path(sys.executable).parent)
-        own = [str(self._commands)] if self._commands else []
+        own = [str(self.commands)] if self.commands else []
         # bytecode is written, as on a user's machine
         inherited = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
         return inherited | {

@@ -2,7 +2,7 @@
 
 :func:`serving` starts a process that has imported what stages use, and a folder with a ``python``
 that hands ``python -m xpool ...`` to it. DVC runs the stages as ever; each then runs in a fork.
-For copies of the project with the same code only, and for runs that nobody kills.
+For copies of the project whose code is that of the server, and for runs that nobody kills.
 """
 
 import contextlib
@@ -35,17 +35,18 @@ with socket.socket(socket.AF_UNIX) as server:
 
 
 @contextlib.contextmanager
-def serving(folder: Path) -> Iterator[Path]:
+def serving(folder: Path, code: Path = TOP) -> Iterator[Path]:
     """Yield a folder for the front of PATH; the server ends with the block.
 
     Args:
         folder: for the socket and the ``python``.
+        code: the top of the checkout whose code the server imports.
     """
     address, python = folder / "socket", folder / "bin" / "python"
     python.parent.mkdir(parents=True)
     python.write_text(CLIENT.format(python=sys.executable, address=str(address)))
     python.chmod(0o755)
-    environment = os.environ | {"PYTHONPATH": str(TOP), "OMP_WAIT_POLICY": "PASSIVE"}
+    environment = os.environ | {"PYTHONPATH": str(code), "OMP_WAIT_POLICY": "PASSIVE"}
     server = subprocess.Popen([sys.executable, __file__, str(address)], env=environment)
     try:
         while not address.exists():

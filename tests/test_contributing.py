@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 import yaml
 from projects import Project
+from stage_server import serving
 
 TOP = Path(__file__).resolve().parents[1]
 KINDS = {
@@ -63,7 +64,9 @@ def project(tmp_path_factory):
         params = yaml.safe_load((made.folder / "params.yaml").read_text())
         merge(params, additions)
         (made.folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
-    made.repro("results", f"ablate@{made.added['study']}")
+    with serving(tmp_path_factory.mktemp("server"), code=made.folder) as made.commands:
+        made.repro("results", f"ablate@{made.added['study']}")
+    made.commands = None
     return made
 
 
