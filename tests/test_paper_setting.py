@@ -69,3 +69,27 @@ def test_every_listed_study_has_its_trials(project):
         trials = pd.read_csv(project.folder / f"results/paper/studies/{name}/trials.csv")
         assert set(trials["state"]) == {"complete"}
         assert set(trials["benchmark"]) == set(SHIPPED["benchmarks"])
+
+
+@pytest.fixture(scope="module")
+def official(tmp_path_factory, commands):
+    """The protocol behind the published figures, as README and settings/paper.yaml describe it."""
+    project = made(
+        tmp_path_factory.mktemp("official") / "project",
+        commands,
+        benchmarks=["msrvtt"],
+        real=["msrvtt"],
+        seeds=[0],
+        selection="test_window",
+        manifest__msrvtt__val_videos=0,
+        studies={"own_models": [], "trained_models": []},  # a study needs a validation split
+    )
+    project.repro(timeout=3600)
+    return project
+
+
+def test_the_official_protocol_reaches_the_last_page_and_says_what_it_selected_on(official):
+    manifest = pd.read_parquet(official.folder / "data/paper/manifest/msrvtt.parquet")
+    assert set(manifest["split"]) == {"train", "test"}
+    assert (official.folder / "reports/paper/index.html").is_file()
+    assert "SELECTED ON TEST" in (official.folder / "results/paper/tables/msrvtt.md").read_text()
