@@ -1,4 +1,4 @@
-# make repro   set up, run the pipeline, print where the tables are
+# make repro   set up, run the pipeline, print where the tables are: first those of the comparison
 # make test    set up, run the tests
 # make help    everything else
 
@@ -10,15 +10,22 @@ BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export DVC_NO_ANALYTICS := 1
 export DO_NOT_TRACK := 1
-# threads that wait sleep: spinning ones cost a busy machine dearly
-export OMP_WAIT_POLICY := PASSIVE
 export HF_HUB_DISABLE_TELEMETRY := 1
 # a uv that is there is used; else one is put into its own environment, away from the project's
 UV := $(shell command -v uv 2>/dev/null || echo .tools/bin/uv)
 NAME ?= mini
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro dashboard study-worker verify test check bench doctor setting lock clean
+# the points that the studies of params.yaml leave out, for `make wide`
+WIDE := frames.counts=[1,2,4,6,8,12,16,24,32] \
+  ablations.temperature.learnt=[true,false] \
+  ablations.frame_count.frames=[1,2,4,6,8,12,16,24,32] \
+  ablations.frame_count.sampling=[uniform,rand] \
+  ablations.frame_count.surface.frames=[2,12,32] \
+  ablations.scene_diversity.scenes=[1,2,3,4,6] \
+  ablations.search.trials=16
+
+.PHONY: help setup repro wide dashboard study-worker verify test check bench doctor setting lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-12s %s\n", $$1, $$2}'
@@ -41,8 +48,13 @@ setup: $(VENV)/.ready ## Create the environment in .venv from requirements.lock
 
 repro: setup ## Run the pipeline (mini benchmarks by default) and print where the tables are
 	@test -e .git || { echo "error: no .git here, which DVC needs (an unpacked archive?): git init && git add --all && git commit -m start"; exit 2; }
+	dvc repro results attention
+	@python -m xpool summary
 	dvc repro
 	@python -m xpool summary
+
+wide: setup ## Run the studies of the mini setting on wide grids, which it writes into params.yaml
+	dvc exp run $(foreach value,$(WIDE),--set-param '$(value)')
 
 dashboard: setup ## Show all studies in the browser, while they run and after: make dashboard PORT=8080
 	@python -m xpool dashboard $(if $(PORT),--port $(PORT))

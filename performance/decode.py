@@ -22,9 +22,10 @@ from performance.measure import Row
 from xpool.data.decode import decode, resized
 from xpool.data.frame_cache import FrameCache, FramesParams
 from xpool.data.manifest import Video
-from xpool.data.packing import available_cores, in_order, pack
+from xpool.data.packing import in_order, pack
 from xpool.data.sampling import frame_indices
 from xpool.mini.generate import GenerateParams, plan, write_videos
+from xpool.project.command import available_cores
 
 MADE = GenerateParams.model_validate(
     {

@@ -204,7 +204,7 @@ def our_loop(
     precision = "bf16" if device.type == "cuda" else "no"
     accelerator = accelerate.Accelerator(cpu=device.type == "cpu", mixed_precision=precision)
     model = new_model(cell, data).to(device)
-    wrapped, optimizer = accelerator.prepare(model, new_optimizer(model, cell))
+    wrapped, optimizer = accelerator.prepare(model), new_optimizer(model, cell)
     for batch in batches(data, order_of(data, load), 0, 0, accelerator, load.workers):
         yield update(wrapped, batch, optimizer, accelerator, cell.train)
 

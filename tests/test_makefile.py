@@ -1,10 +1,15 @@
 """Targets of the Makefile that remove or refuse: in a folder of their own."""
 
+import functools
+import re
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
+
+from xpool.settings import check
 
 TOP = Path(__file__).resolve().parents[1]
 MADE = (
@@ -52,6 +57,21 @@ def test_clean_of_the_paper_setting_is_asked_for_and_keeps_the_real_files():
     assert before - left() == {path.format("paper") for path in MADE} - {
         "data/paper/raw/msvd/a.avi"
     }
+
+
+def test_wide_grids_are_points_that_params_yaml_leaves_out():
+    """What `make wide` would run: each key is there, each list is longer, all of it is valid."""
+    said = make("--dry-run", "--silent", "-o", "setup", "wide").stdout
+    changes = dict(re.findall(r"--set-param '([^=]+)=([^']+)'", said))
+    assert len(changes) == 7
+    params = yaml.safe_load((TOP / "params.yaml").read_text())
+    for key, value in changes.items():
+        *parents, last = key.split(".")
+        section = functools.reduce(dict.__getitem__, parents, params)
+        old, section[last] = section[last], yaml.safe_load(value)
+        assert section[last] > old if isinstance(old, int) else len(section[last]) >= len(old), key
+    Path("params.yaml").write_text(yaml.safe_dump(params))
+    check(Path("params.yaml"))
 
 
 @pytest.mark.parametrize("name", ["", "big", "../x"])

@@ -276,15 +276,15 @@ WRONG = {
     ),
     "more frames than the cache holds": (
         {"ablations.frame_count.frames": [12, 64]},
-        "made.yaml: ablations.frame_count.frames: 64 frames asked of a cache for [1, 2, 4, 6, 8, "
-        "12, 16, 24, 32] (frames.counts); change one, or add 64 to the other",
+        "made.yaml: ablations.frame_count.frames: 64 frames asked of a cache for [1, 2, 4, 8, 12, "
+        "24] (frames.counts); change one, or add 64 to the other",
     ),
     "more frames than positions": (
         {"recipes.self_attention.msvd.pooling.positions": 12},
-        "made.yaml: ablations.frame_count.frames: 32 frames are more than self_attention has posi",
+        "made.yaml: ablations.frame_count.frames: 24 frames are more than self_attention has posi",
     ),
     "a rule that the cache does not hold": (
-        {"frames.rules": ["uniform"]},
+        {"frames.rules": ["uniform"], "ablations.frame_count.sampling": ["uniform", "rand"]},
         "made.yaml: ablations.frame_count.sampling: rand asked of a cache for uniform",
     ),
     "more scenes than fit": (
@@ -311,7 +311,7 @@ WRONG = {
     "heads that do not divide the encoder's width": (
         {"recipes.self_attention.msvd.pooling.heads": 5},
         "params.yaml: recipes.self_attention.msvd.pooling: SelfAttention: heads must be a divisor "
-        "of dim; got heads=5, dim=96",
+        "of dim; got heads=5, dim=64",
     ),
     "a storage that is no URL": (
         {"optuna.storage": "studies.db"},
@@ -566,7 +566,7 @@ def test_a_module_uses_its_files_and_the_values_that_it_reads(files):
 @pytest.mark.parametrize(
     ("library", "model", "width"),
     [
-        ("openclip", "tiny", 96), ("openclip", "ViT-B-32", 512), ("openclip", "ViT-L-14", 768),
+        ("openclip", "tiny", 64), ("openclip", "ViT-B-32", 512), ("openclip", "ViT-L-14", 768),
         ("openclip", "no-such-model", None),
         ("huggingface", "openai/clip-vit-base-patch32", 512), ("huggingface", "me/mine", None),
     ],

@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_type_hints
 
-import torch
 from pydantic import Field
 
 from xpool.ablation.experiment import Study, benchmarks_of, load_study
@@ -257,8 +256,7 @@ def _fits(params: Setting, method: str, benchmark: str, path: Path) -> None:
     library = plugins.load(f"xpool.encoders.{params.encoder.library}", "ENCODER")
     width = library.width(params.encoder)
     if width is not None:
-        with torch.device("meta"):  # without memory or random weights
-            build_pooling(import_path(method), benchmark, recipe, width)
+        build_pooling(import_path(method), benchmark, recipe, width)
 
 
 def _studies(params: Setting, path: Path) -> set[str]:

@@ -22,10 +22,11 @@ from xpool.data import decode, decode_decord
 from xpool.data.decode import Decoded
 from xpool.data.frame_cache import FrameCache, FramesParams
 from xpool.data.manifest import read_videos
-from xpool.data.packing import available_cores, pack
+from xpool.data.packing import pack
 from xpool.encoders.base import best_device, open_encoder
 from xpool.encoders.embed import EmbeddingsParams, embed_frames
 from xpool.project import paths
+from xpool.project.command import available_cores
 from xpool.project.params import read, setting
 from xpool.training.recipes import TrainParams
 

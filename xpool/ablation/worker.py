@@ -1,6 +1,7 @@
 """A worker: takes trials of a study from the queue, runs them and records what came of them."""
 
 import fcntl
+import gc
 import hashlib
 import json
 import logging
@@ -178,4 +179,5 @@ def join(name: str, params: OptunaParams) -> int:
                 f"params and data ({paths.embeddings(setting(), experiment.benchmark)})"
             )
         queues.append(Queue(experiment, storage, lock))
+    gc.freeze()  # accelerate collects after each training, and what was imported is the most of it
     return work(queues)

@@ -14,9 +14,10 @@ from typing import Any
 
 import pandas as pd
 
-from xpool.data.packing import available_cores, in_order
+from xpool.data.packing import in_order
 from xpool.data.raw_folder import RawFolder
 from xpool.data.video_file import PUBLISHED_FPS, PUBLISHED_SHORT_SIDE_PX, Header, header
+from xpool.project.command import available_cores
 from xpool.project.digests import sha256
 from xpool.project.errors import InputError
 from xpool.project.progress import progress

@@ -332,8 +332,3 @@ def _size(row: dict[str, Any]) -> int:
     if "sizes" in row:
         return int(sum(row["sizes"]))
     return int(len(row["indices"]) * row["height"] * row["width"] * 3)
-
-
-def available_cores() -> int:
-    """Return how many cores this process may use; a batch system may limit them."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -222,7 +222,7 @@ def write_video(
     import av  # loads shared libraries that only the writers need
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    options = {"crf": "18", "threads": "1", "mbtree": "0", "bf": "0"}
+    options = {"crf": "18", "threads": "1", "mbtree": "0", "bf": "0", "preset": "veryfast"}
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=rate_fps, options=options)
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"

@@ -34,12 +34,20 @@ def die_with_parent() -> None:
             sys.exit(1)
 
 
+def available_cores() -> int:
+    """Return how many cores this process may use; a batch system may limit them."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def run(command: Callable[[], object]) -> None:
     """Run a command; what a user can mend becomes one line on stderr and exit status 2.
 
     A command that DVC, a study or a launcher of several processes started ends with its parent. One
     that a user started outlives the shell, so that ``nohup xpool train ... &`` works.
+
+    Threads that wait for others sleep: spinning ones would cost a busy machine dearly.
     """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # which torch reads as it is loaded
     if any(name in os.environ for name in STARTERS):
         die_with_parent()
     logging.basicConfig(format="%(name)s: %(message)s", stream=sys.stderr)

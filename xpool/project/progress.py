@@ -1,5 +1,6 @@
 """Progress bars: live in a terminal, one line a minute elsewhere."""
 
+import multiprocessing
 import sys
 from collections.abc import Iterable
 from typing import Any, TextIO
@@ -27,13 +28,16 @@ def progress(items: Iterable[Any] | None = None, title: str = "", **options: Any
     """Return a ``tqdm`` bar over some items.
 
     If stderr is not a terminal (a log file, CI), a loop of over a minute writes a line a minute and
-    one at its end, and a shorter loop writes nothing.
+    one at its end, and a shorter loop writes nothing. Nor does a process of a pool: several bars
+    would overwrite each other, and their parent shows how many are done.
 
     Args:
         items: what to iterate over; None for a bar that the caller advances.
         title: printed before the bar.
         options: further arguments of ``tqdm``.
     """
+    if multiprocessing.parent_process() is not None:
+        options["disable"] = True
     if sys.stderr.isatty():
         return tqdm(items, title, **{"mininterval": 0.5} | options)
     quiet = {"mininterval": MINUTE_S, "maxinterval": MINUTE_S, "delay": MINUTE_S, "ncols": 100}

@@ -22,8 +22,9 @@ def main(
 
     from xpool.data.frame_cache import FrameCache, FramesParams
     from xpool.data.manifest import read_videos
-    from xpool.data.packing import available_cores, pack
+    from xpool.data.packing import pack
     from xpool.project import paths
+    from xpool.project.command import available_cores
     from xpool.project.fingerprints import fingerprint
     from xpool.project.params import read, setting
     from xpool.project.workspace import publish, work_folder

@@ -189,8 +189,9 @@ def compress_all(source: Path, copies: Path) -> None:
     Raises:
         InputError: some videos cannot be read; ``quarantine.csv`` among the copies says why.
     """
-    from xpool.data.packing import available_cores, in_order
+    from xpool.data.packing import in_order
     from xpool.data.video_file import DecodeError
+    from xpool.project.command import available_cores
     from xpool.project.progress import progress
     from xpool.project.workspace import replacing
 

@@ -105,7 +105,7 @@ def update(
     Args:
         model: the :class:`RetrievalModel` as ``accelerator`` prepared it.
         batch: on the device.
-        optimizer: as ``accelerator`` prepared it.
+        optimizer: of the model.
         accelerator: device, precision and processes.
         train: section ``train``.
     """
@@ -162,7 +162,7 @@ def fit(
     try:
         return _fit(cell, data, folder, accelerator, report)
     finally:
-        accelerator.free_memory()  # it keeps each model and optimiser that it prepared
+        accelerator.free_memory()  # it keeps each model that it prepared
         if cell.train.reads == "frames":
             gc.collect()  # under autocast, or compiled, a model refers to itself
 
@@ -183,7 +183,7 @@ def _fit(
     if report:
         for row in record["curve"]:
             report(row)
-    wrapped, optimizer = accelerator.prepare(model, optimizer)
+    wrapped = accelerator.prepare(model)  # its optimisers look for further libraries in each step
     evaluations = _Evaluations(cell, data, order, folder, accelerator, report, record)
     if not order.steps:
         evaluations.keep_initial(model)

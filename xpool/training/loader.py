@@ -6,6 +6,7 @@ still computes.
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 import accelerate
 import numpy as np
@@ -42,8 +43,8 @@ class Order:
     def batch_rows(self, step: int) -> NDArray[np.int64]:
         """Return the rows of a step's batch: a slice of the epoch's own permutation."""
         epoch, index = divmod(step, self.steps_per_epoch)
-        order = np.random.default_rng(seed_for("order", self.seed, epoch)).permutation(self.rows)
-        return order[index * self.batch_size : (index + 1) * self.batch_size]
+        order = _permutation(self.seed, epoch, len(self.rows))
+        return self.rows[order[index * self.batch_size : (index + 1) * self.batch_size]]
 
     def evaluations(self) -> set[int]:
         """Return the numbers of finished steps at which the model is evaluated.
@@ -55,6 +56,11 @@ class Order:
         return {
             epoch * self.steps_per_epoch + int(m) for epoch in range(self.epochs) for m in marks
         }
+
+
+@lru_cache(maxsize=1)  # a run asks for an epoch's own at each of its steps
+def _permutation(seed: int, epoch: int, count: int) -> NDArray[np.int64]:
+    return np.random.default_rng(seed_for("order", seed, epoch)).permutation(count)
 
 
 class _Batches(Dataset[Batch]):

@@ -6,6 +6,7 @@ never a video of any benchmark. It knows the objects of the world and nothing ab
 
 import json
 import logging
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from xpool.training.optimisation import set_rates, symmetric_contrastive
 
 log = logging.getLogger(__name__)
 CONFIG = Path(__file__).parents[1] / "encoders" / "tiny.json"
+TOKENS, POSITIONS = "token_embedding.weight", "positional_embedding"
 CYCLE = len(world.APPEARANCES)
 """Number of appearances; each is drawn once before any is drawn again."""
 
@@ -70,11 +72,15 @@ def pretrain(params: PretrainParams, folder: Path) -> None:
     torch.manual_seed(seed_for("pretrain", "init", params.seed))
     device = best_device()
     with without_warning():
-        model = open_clip.create_model(CONFIG.stem).to(device).train()
-    tokenizer = open_clip.get_tokenizer(CONFIG.stem)
+        whole = open_clip.create_model(CONFIG.stem)
     pixels, captions = stills(params.images, config["vision_cfg"]["image_size"], params.seed)
-    tokens = tokenizer(captions)
-    preprocess = model.visual.preprocess_cfg
+    kept, tokens = _used_rows(open_clip.get_tokenizer(CONFIG.stem)(captions))
+    sizes = {"vocab_size": len(kept[TOKENS]), "context_length": len(kept[POSITIONS])}
+    model = open_clip.CLIP(**(config | {"text_cfg": config["text_cfg"] | sizes}))
+    tables = whole.state_dict()
+    model.load_state_dict({name: table[kept.get(name, ...)] for name, table in tables.items()})
+    model = model.to(device).train()
+    preprocess = whole.visual.preprocess_cfg
     mean, std = (torch.tensor(preprocess[k]).reshape(3, 1, 1) for k in ("mean", "std"))
     decayed = [p for p in model.parameters() if p.ndim >= 2]
     others = [p for p in model.parameters() if p.ndim < 2]
@@ -84,21 +90,47 @@ def pretrain(params: PretrainParams, folder: Path) -> None:
     ]
     optimizer = torch.optim.AdamW(groups, lr=params.lr, betas=(0.9, 0.98), fused=True)
     bar = progress(_batches(params), "pretraining the tiny CLIP")
+    # each tower on a core of its own: cores that share so small products wait for each other
+    torch.set_num_threads(1)
+    cores = ThreadPoolExecutor(2)
     for step, rows in enumerate(bar):
         set_rates(optimizer, step, params.steps, params.warmup)
         images = ((pixels[rows].float() / 255 - mean) / std).to(device)
-        image = functional.normalize(model.encode_image(images), dim=-1)
-        text = functional.normalize(model.encode_text(tokens[rows].to(device)), dim=-1)
-        loss = symmetric_contrastive(text @ image.T, model.logit_scale)
+        inputs = (model.encode_image, images), (model.encode_text, tokens[rows].to(device))
+        outputs = list(cores.map(lambda tower: tower[0](tower[1]), inputs))
+        image, text = leaves = [output.detach().requires_grad_() for output in outputs]
+        cosines = functional.normalize(text, dim=-1) @ functional.normalize(image, dim=-1).T
+        loss = symmetric_contrastive(cosines, model.logit_scale)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        list(cores.map(lambda output, leaf: output.backward(leaf.grad), outputs, leaves))
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         with torch.no_grad():
             model.logit_scale.clamp_(max=np.log(100))
         bar.set_postfix(loss=f"{loss.item():.3f}", refresh=False)
     log.info("%d stills, %d steps, last loss %.3f", params.images, params.steps, loss.item())
-    save(model.cpu(), config, folder)
+    trained = model.cpu().state_dict()
+    for name, table in tables.items():  # these are the tensors of the whole model
+        table[kept.get(name, ...)] = trained[name]
+    save(whole, config, folder)
+
+
+def _used_rows(tokens: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+    """Return the rows of the tables of tokens and positions that captions use, and the captions.
+
+    All other rows have no gradient. Without them a model computes the same in half the time.
+
+    Args:
+        tokens: ``(caption, context)`` from the tokenizer, padded with 0.
+
+    Returns:
+        Rows by the names of their tables; and ``(caption, longest caption)`` numbers of rows of the
+        smaller table of tokens. The end of a caption stays the largest of them, as open_clip needs.
+    """
+    tokens = tokens[:, : int(tokens.count_nonzero(dim=1).max())]
+    used, numbers = tokens.unique(return_inverse=True)
+    return {TOKENS: used, POSITIONS: torch.arange(tokens.shape[1])}, numbers
 
 
 def _batches(params: PretrainParams) -> list[Tensor]:

@@ -9,8 +9,12 @@ import json
 import logging
 import shutil
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import nullcontext
 from datetime import UTC, datetime
+from functools import lru_cache
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +23,11 @@ import torch
 
 from xpool.data.frame_cache import FramesParams
 from xpool.project import paths
+from xpool.project.command import available_cores, die_with_parent
+from xpool.project.errors import InputError
 from xpool.project.fingerprints import fingerprint
 from xpool.project.params import read, setting
+from xpool.project.progress import progress
 from xpool.project.provenance import checkout, code, inputs_of, of_training
 from xpool.project.records import RECORD, deciding
 from xpool.project.workspace import (
@@ -35,7 +42,7 @@ from xpool.training.cell import Cell, code_of, coordinates
 from xpool.training.checkpoints import RunState
 from xpool.training.data import Data, open_data
 from xpool.training.fit import FINISHED, TRAINED, fit, new_accelerator
-from xpool.training.recipes import short_name
+from xpool.training.recipes import TrainParams, short_name
 
 log = logging.getLogger(__name__)
 
@@ -54,47 +61,68 @@ def ruling(cell: Cell, frames: FramesParams) -> dict[str, Any]:
 def train(cells: Sequence[Cell]) -> None:
     """Train and publish the runs of one method on one benchmark.
 
+    Runs with frozen towers on a CPU are trained side by side, each on a core of its own.
+
     Args:
         cells: one for each seed; they differ in nothing else.
+
+    Raises:
+        InputError: a run cannot be trained; or a process of several was killed.
     """
-    first = cells[0]
-    if first.train.reads == "embeddings":
-        # batches of cached embeddings are too small to share between cores: more threads wait for
-        # each other (twenty times slower on a busy machine), and their number changes float sums
-        torch.set_num_threads(1)
-    accelerator = new_accelerator(first.train)
-    frames = read("frames", FramesParams)
-    data = open_data(setting(), first.benchmark, first.train, frames)
     if checkout().dirty is None:
         log.warning(
             "the records cannot name the code: %s; %s", checkout().commit, checkout().remedy
         )
-    inputs = inputs_of(setting(), first.benchmark, first.train.reads)
-    precision = "bf16" if accelerator.mixed_precision == "bf16" else "fp32"
-    modules = code_of(__name__, first.method)
+    _opened.cache_clear()  # the data may be others by now
+    processes = 1
+    if cells[0].train.reads == "embeddings":
+        # batches of cached embeddings are too small to share between cores: more threads wait for
+        # each other (twenty times slower on a busy machine), and their number changes float sums
+        torch.set_num_threads(1)
+        state = accelerate.PartialState()
+        if state.device.type == "cpu" and state.num_processes == 1:
+            processes = min(available_cores(), len(cells))
+    if processes == 1:
+        for cell in cells:
+            _train_one(cell)
+        return
+    # forked: starting anew, each would import torch again, which takes as long as a small training
+    with ProcessPoolExecutor(processes, get_context("fork"), die_with_parent) as pool:
+        try:
+            for _ in progress(pool.map(_train_one, cells), "runs", total=len(cells)):
+                pass
+        except BrokenProcessPool as error:
+            raise InputError(
+                f"{short_name(cells[0].method)} {cells[0].benchmark}: a training was killed, "
+                "perhaps for want of memory; finished runs are kept: run the same command again"
+            ) from error
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+@lru_cache(maxsize=1)  # all cells of a process share them
+def _opened(benchmark: str, train: TrainParams) -> tuple[Data, dict[str, Any]]:
+    """Return a benchmark's data, and what records say of them."""
+    data = open_data(setting(), benchmark, train, read("frames", FramesParams))
     training = data.texts[data.texts["split"] == "train"]
-    record = code(*modules) | inputs
-    record |= {"global_batch": first.train.batch_size, "precision": precision}
-    record |= {
-        "training_videos": int(training["video_id"].nunique()),
-        "training_captions": len(training),
-    }
-    for cell in cells:
-        params = ruling(cell, frames)
-        # by content, not by time: the same data checked out again find the run
-        values = [setting(), cell.method, cell.seed, deciding(params), precision, inputs]
-        digest = fingerprint(values, code=modules)
-        _train_one(cell, data, digest, record | {"params": params}, accelerator)
+    about = inputs_of(setting(), benchmark, train.reads)
+    about["training_videos"] = int(training["video_id"].nunique())
+    about["training_captions"] = len(training)
+    return data, about
 
 
-def _train_one(
-    cell: Cell,
-    data: Data,
-    digest: str,
-    record: dict[str, Any],
-    accelerator: accelerate.Accelerator,
-) -> None:
+def _train_one(cell: Cell) -> None:
     """Publish a cell's run, after training it unless a finished one has its fingerprint."""
+    accelerator = new_accelerator(cell.train)
+    precision = "bf16" if accelerator.mixed_precision == "bf16" else "fp32"
+    data, about = _opened(cell.benchmark, cell.train)
+    params = ruling(cell, read("frames", FramesParams))
+    modules = code_of(__name__, cell.method)
+    # by content, not by time: the same data checked out again find the run
+    values = [setting(), cell.method, cell.seed, deciding(params), precision, about]
+    digest = fingerprint(values, code=modules)
+    record = code(*modules) | about
+    record |= {"global_batch": cell.train.batch_size, "precision": precision, "params": params}
     name = short_name(cell.method)
     label = f"{setting()}-{name}-{cell.benchmark}-{cell.seed}"
     folder = work_path("train", label, digest)
