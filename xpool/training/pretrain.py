@@ -89,26 +89,28 @@ def pretrain(params: PretrainParams, folder: Path) -> None:
         {"params": others, "weight_decay": 0.0, "full_rate": params.lr},
     ]
     optimizer = torch.optim.AdamW(groups, lr=params.lr, betas=(0.9, 0.98), fused=True)
-    bar = progress(_batches(params), "pretraining the tiny CLIP")
     # each tower on a core of its own: cores that share so small products wait for each other
     torch.set_num_threads(1)
-    cores = ThreadPoolExecutor(2)
-    for step, rows in enumerate(bar):
-        set_rates(optimizer, step, params.steps, params.warmup)
-        images = ((pixels[rows].float() / 255 - mean) / std).to(device)
-        inputs = (model.encode_image, images), (model.encode_text, tokens[rows].to(device))
-        outputs = list(cores.map(lambda tower: tower[0](tower[1]), inputs))
-        image, text = leaves = [output.detach().requires_grad_() for output in outputs]
-        cosines = functional.normalize(text, dim=-1) @ functional.normalize(image, dim=-1).T
-        loss = symmetric_contrastive(cosines, model.logit_scale)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        list(cores.map(lambda output, leaf: output.backward(leaf.grad), outputs, leaves))
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        with torch.no_grad():
-            model.logit_scale.clamp_(max=np.log(100))
-        bar.set_postfix(loss=f"{loss.item():.3f}", refresh=False)
+    with (
+        ThreadPoolExecutor(2) as cores,
+        progress(_batches(params), "pretraining the tiny CLIP") as bar,
+    ):
+        for step, rows in enumerate(bar):
+            set_rates(optimizer, step, params.steps, params.warmup)
+            images = ((pixels[rows].float() / 255 - mean) / std).to(device)
+            inputs = (model.encode_image, images), (model.encode_text, tokens[rows].to(device))
+            outputs = list(cores.map(lambda tower: tower[0](tower[1]), inputs))
+            image, text = leaves = [output.detach().requires_grad_() for output in outputs]
+            cosines = functional.normalize(text, dim=-1) @ functional.normalize(image, dim=-1).T
+            loss = symmetric_contrastive(cosines, model.logit_scale)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            list(cores.map(lambda output, leaf: output.backward(leaf.grad), outputs, leaves))
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            with torch.no_grad():
+                model.logit_scale.clamp_(max=np.log(100))
+            bar.set_postfix(loss=f"{loss.item():.3f}", refresh=False)
     log.info("%d stills, %d steps, last loss %.3f", params.images, params.steps, loss.item())
     trained = model.cpu().state_dict()
     for name, table in tables.items():  # these are the tensors of the whole model
