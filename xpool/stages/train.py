@@ -1,6 +1,6 @@
 """Train a method on a benchmark: ``results/<setting>/train/<method>/<benchmark>/<seed>/``.
 
-All seeds in one process, since starting it takes as long as training on a small benchmark.
+All seeds in one stage, since starting it takes as long as training on a small benchmark.
 """
 
 from typing import Annotated

@@ -8,7 +8,7 @@ other: a digest in ``dvc.lock``, and no download in the middle of a run.
 def main() -> None:
     """Fetch the encoder's weights, or pretrain the tiny CLIP.
 
-    Pretraining, in the mini setting, takes a few minutes on 2 cores.
+    Pretraining, in the mini setting, takes a minute and a half on 2 cores.
 
     Example: xpool weights
     """
