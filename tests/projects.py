@@ -24,14 +24,21 @@ COPIED = (
 
 
 class Project:
-    """A throw-away checkout."""
+    """A throw-away checkout.
+
+    Attributes:
+        folder: its top.
+        commands: a folder of programs before all others; see :mod:`stage_server`.
+    """
+
+    commands: Path | None = None
 
     def __init__(self, folder: Path, commands: Path | None = None, **changes):
         """Copy the project.
 
         Args:
             folder: where to.
-            commands: a folder of programs before all others, from :mod:`stage_server`.
+            commands: see the class.
             changes: dotted keys of params.yaml with ``__`` for the dot.
         """
         self.folder, self.commands = folder, commands
