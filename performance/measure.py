@@ -18,12 +18,13 @@ class Row:
     """One line of the table."""
 
     what: str
-    """What was measured, with its shape."""
+    """Name of what was measured, with its shape."""
     value: float | None
     """None where it is not measured on this device."""
     unit: str
     baseline: float | None = None
-    """In the same unit, measured in the same run unless the note says otherwise."""
+    """Value of what it is held against, in the same unit and of the same run unless the note says
+    otherwise."""
     ratio: float | None = None
     """How many times better than the baseline."""
     note: str = ""

@@ -20,7 +20,7 @@ from pathlib import Path
 
 TOP = Path(__file__).resolve().parent.parent
 LIBRARIES = ("open_clip", "optuna_dashboard", "torch._dynamo")
-"""What stages import inside functions."""
+"""Libraries that stages import inside functions."""
 CLIENT = """#!{python} -SE
 import os, pickle, socket, sys
 if sys.argv[1:3] != ["-m", "xpool"]:

@@ -101,8 +101,9 @@ def masked_softmax(logits: Tensor, mask: Tensor) -> Tensor:
 
 
 ROUNDING = 16
-"""In units of rounding: 1.9e-6 of a float32 cosine. Either scorer of X-Pool errs by up to 7e-7
-where all videos should be alike; the videos of a model that works are 1e4 times as far apart."""
+"""Distance within which cosines are tied, in units of rounding: 1.9e-6 in float32. Either scorer of
+X-Pool errs by up to 7e-7 where all videos should be alike; the videos of a model that works are 1e4
+times as far apart."""
 
 
 def tied(similarity: Tensor) -> Tensor:

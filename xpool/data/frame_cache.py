@@ -31,7 +31,7 @@ INDEX = pa.schema(
     ]
 )
 JPEG_INDEX = INDEX.append(pa.field("sizes", pa.list_(pa.int32())))
-"""With the bytes of each frame, where frames are stored as JPEG."""
+"""Index of frames that are stored as JPEG: also the bytes of each frame."""
 JPEG_QUALITY, NO_SUBSAMPLING = 95, 0
 """Chosen by what they cost in pixels and bytes: docs/cost.md."""
 

@@ -84,7 +84,7 @@ class Video:
     """Relative to the raw folder."""
     scenes: tuple[world.Scene, ...]
     ends: tuple[int, ...]
-    """For each scene, the index of the frame after its last one."""
+    """Index of the frame after the last one of each scene."""
     width: int
     height: int
     rate_fps: int

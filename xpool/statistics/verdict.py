@@ -35,7 +35,7 @@ class Conditions:
     synthetic: bool
     """Whether the videos were generated."""
     backbone: str
-    """E.g. ``ViT-B/32``."""
+    """Architecture of the encoder, e.g. ``ViT-B/32``."""
     split: str
     """Training list and test protocol, e.g. ``train 9k, test 1k-A``."""
     selected_on: str
@@ -47,7 +47,8 @@ class Conditions:
     missing: int = 0
     """Training videos that were missing or unreadable."""
     postprocessing: str = "none"
-    """What was done to the similarities, e.g. ``dual softmax``, which uses all test queries."""
+    """Method that changed the similarities before they were ranked, e.g. ``dual softmax``, which
+    uses all test queries; ``none`` if they were ranked as they are."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,8 +56,9 @@ class Gap:
     """Ours minus the published figure, under one model of the error."""
 
     low: float
-    """95 % interval, in points."""
+    """Lower end of the 95 % interval of the difference, in points."""
     high: float
+    """Upper end of the same interval."""
     p_difference: float
     """Two-sided p-value against no difference."""
     p_equivalence: float
@@ -74,9 +76,10 @@ class Verdict:
     """Ours minus published, in points; NaN where not comparable."""
     margin: float
     these_queries: Gap | None
-    """On the same queries; None for a single run, and for runs that all give the same figure."""
+    """The difference on the same queries; None for a single run, and for runs that all give the
+    same figure."""
     like_these: Gap | None
-    """On other queries like these; None where not comparable."""
+    """The difference on other queries like these; None where not comparable."""
 
     @property
     def label(self) -> str:
@@ -191,7 +194,7 @@ def verdict(
 def _sampling(figure: float, n_independent: float) -> float:
     """Return the variance of R@K in percent, with one more hit and one more miss than seen.
 
-    So that 50 hits of 50 are not certain. Source: Agresti and Caffo 2000 (Am. Stat. 54).
+    Without them, 50 hits of 50 would be certain. Source: Agresti and Caffo 2000 (Am. Stat. 54).
     """
     share = (figure / 100 * n_independent + 1) / (n_independent + 2)
     return 100**2 * share * (1 - share) / (n_independent + 2)
