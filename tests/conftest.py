@@ -59,6 +59,8 @@ def top():
 
 LONGEST_FIRST = (
     "test_end_to_end",
+    "test_paper_setting",
+    "test_contributing",
     "test_driver",
     "test_real_clips",
     "test_fine_tuning",

@@ -60,7 +60,7 @@ def test_clean_of_the_paper_setting_is_asked_for_and_keeps_the_real_files():
 
 
 def test_wide_grids_are_points_that_params_yaml_leaves_out():
-    """What `make wide` would run: each key is there, each list is longer, all of it is valid."""
+    """What `make wide` would run: each key is there, no list is shorter, all of it is valid."""
     said = make("--dry-run", "--silent", "-o", "setup", "wide").stdout
     changes = dict(re.findall(r"--set-param '([^=]+)=([^']+)'", said))
     assert len(changes) == 7

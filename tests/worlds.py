@@ -83,9 +83,6 @@ def write_encoder(folder: Path, seed=0):
 
     from xpool.encoders.openclip import save
 
-    # each model is a copy of the opened encoder; to copy the tokenizer's tables, which nothing
-    # changes, would take longer than to train it
-    open_clip.tokenizer.SimpleTokenizer.__deepcopy__ = lambda tokenizer, _copied: tokenizer
     config = {
         "embed_dim": DIM, "quick_gelu": True,
         "vision_cfg": {

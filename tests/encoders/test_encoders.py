@@ -520,6 +520,17 @@ def test_batch_mates_and_padding_do_not_change_a_text(encoder):
             torch.testing.assert_close(together[row], alone[0], rtol=1e-5, atol=1e-5)
 
 
+def test_a_copy_has_weights_of_its_own_and_the_same_tokens(encoder):
+    copied = encoder.copied()
+    pairs = list(zip(encoder.parameters(), copied.parameters(), strict=True))
+    assert pairs
+    for weight, other in pairs:
+        assert torch.equal(weight, other)
+        assert weight.data_ptr() != other.data_ptr()
+    assert copied.logit_scale is copied.model.logit_scale
+    assert torch.equal(copied.tokenize(TEXTS), encoder.tokenize(TEXTS))
+
+
 def test_logit_scale_is_the_models_own_parameter(encoder):
     assert encoder.logit_scale is encoder.model.logit_scale
     assert any(value is encoder.logit_scale for value in encoder.parameters())

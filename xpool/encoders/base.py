@@ -5,6 +5,7 @@ transformers model folder), and ``encoder.json``, which says where the weights c
 ``weights`` writes it.
 """
 
+import copy
 import hashlib
 import json
 from abc import ABC, abstractmethod
@@ -65,6 +66,15 @@ class Encoder(nn.Module, ABC):
     std: tuple[float, float, float]
     logit_scale: nn.Parameter
     """Logarithm of the contrastive scale, as CLIP stores it."""
+    _tokenizer: Any = None
+    """The library's tokenizer, if there is one; nothing changes it."""
+
+    def copied(self) -> Self:
+        """Return a copy with weights of its own.
+
+        It shares the tokenizer, whose tables take longer to copy than a small model.
+        """
+        return copy.deepcopy(self, {id(self._tokenizer): self._tokenizer})
 
     @classmethod
     def problems(cls, params: EncoderParams) -> Iterable[str]:

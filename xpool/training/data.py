@@ -1,6 +1,5 @@
 """The source of a run's texts and frames: cached embeddings, or cached frames and the encoder."""
 
-import copy
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple, Protocol, cast
@@ -158,7 +157,7 @@ class FrameData:
         self._train, self._frames_params = train, frames
 
     def towers(self) -> Towers:  # noqa: D102
-        encoder = copy.deepcopy(self._encoder)  # a run changes it; the next starts from the same
+        encoder = self._encoder.copied()  # a run changes it; the next starts from the same
         return EncoderTowers(encoder, self._frames_params.antialias, self._train)
 
     def text_transformer(self) -> TextTransformer:  # noqa: D102

@@ -8,11 +8,12 @@ import json
 import logging
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from xpool.encoders.base import best_device
@@ -75,11 +76,7 @@ def pretrain(params: PretrainParams, folder: Path) -> None:
         whole = open_clip.create_model(CONFIG.stem)
     pixels, captions = stills(params.images, config["vision_cfg"]["image_size"], params.seed)
     kept, tokens = _used_rows(open_clip.get_tokenizer(CONFIG.stem)(captions))
-    sizes = {"vocab_size": len(kept[TOKENS]), "context_length": len(kept[POSITIONS])}
-    model = open_clip.CLIP(**(config | {"text_cfg": config["text_cfg"] | sizes}))
-    tables = whole.state_dict()
-    model.load_state_dict({name: table[kept.get(name, ...)] for name, table in tables.items()})
-    model = model.to(device).train()
+    model = _with_rows(whole, config, kept).to(device).train()
     preprocess = whole.visual.preprocess_cfg
     mean, std = (torch.tensor(preprocess[k]).reshape(3, 1, 1) for k in ("mean", "std"))
     decayed = [p for p in model.parameters() if p.ndim >= 2]
@@ -91,6 +88,7 @@ def pretrain(params: PretrainParams, folder: Path) -> None:
     optimizer = torch.optim.AdamW(groups, lr=params.lr, betas=(0.9, 0.98), fused=True)
     # each tower on a core of its own: cores that share so small products wait for each other
     torch.set_num_threads(1)
+    towers = model.encode_image, model.encode_text
     with (
         ThreadPoolExecutor(2) as cores,
         progress(_batches(params), "pretraining the tiny CLIP") as bar,
@@ -98,8 +96,8 @@ def pretrain(params: PretrainParams, folder: Path) -> None:
         for step, rows in enumerate(bar):
             set_rates(optimizer, step, params.steps, params.warmup)
             images = ((pixels[rows].float() / 255 - mean) / std).to(device)
-            inputs = (model.encode_image, images), (model.encode_text, tokens[rows].to(device))
-            outputs = list(cores.map(lambda tower: tower[0](tower[1]), inputs))
+            inputs = images, tokens[rows].to(device)
+            outputs = list(cores.map(lambda tower, batch: tower(batch), towers, inputs))
             image, text = leaves = [output.detach().requires_grad_() for output in outputs]
             cosines = functional.normalize(text, dim=-1) @ functional.normalize(image, dim=-1).T
             loss = symmetric_contrastive(cosines, model.logit_scale)
@@ -113,7 +111,7 @@ def pretrain(params: PretrainParams, folder: Path) -> None:
             bar.set_postfix(loss=f"{loss.item():.3f}", refresh=False)
     log.info("%d stills, %d steps, last loss %.3f", params.images, params.steps, loss.item())
     trained = model.cpu().state_dict()
-    for name, table in tables.items():  # these are the tensors of the whole model
+    for name, table in whole.state_dict().items():  # the model's own tensors
         table[kept.get(name, ...)] = trained[name]
     save(whole, config, folder)
 
@@ -133,6 +131,23 @@ def _used_rows(tokens: Tensor) -> tuple[dict[str, Tensor], Tensor]:
     tokens = tokens[:, : int(tokens.count_nonzero(dim=1).max())]
     used, numbers = tokens.unique(return_inverse=True)
     return {TOKENS: used, POSITIONS: torch.arange(tokens.shape[1])}, numbers
+
+
+def _with_rows(whole: nn.Module, config: dict[str, Any], kept: dict[str, Tensor]) -> Any:
+    """Return a copy of an open_clip model with these rows of its tables alone.
+
+    Args:
+        whole: the model.
+        config: its config.
+        kept: see :func:`_used_rows`.
+    """
+    import open_clip
+
+    sizes = {"vocab_size": len(kept[TOKENS]), "context_length": len(kept[POSITIONS])}
+    model = open_clip.CLIP(**(config | {"text_cfg": config["text_cfg"] | sizes}))
+    tables = whole.state_dict()
+    model.load_state_dict({name: table[kept.get(name, ...)] for name, table in tables.items()})
+    return model
 
 
 def _batches(params: PretrainParams) -> list[Tensor]:

@@ -73,7 +73,7 @@ def train(cells: Sequence[Cell]) -> None:
         log.warning(
             "the records cannot name the code: %s; %s", checkout().commit, checkout().remedy
         )
-    _opened.cache_clear()  # the data may be others by now
+    _shared.cache_clear()  # the data may be others by now
     processes = 1
     if cells[0].train.reads == "embeddings":
         # batches of cached embeddings are too small to share between cores: more threads wait for
@@ -100,22 +100,24 @@ def train(cells: Sequence[Cell]) -> None:
             pool.shutdown(cancel_futures=True)
 
 
-@lru_cache(maxsize=1)  # all cells of a process share them
-def _opened(benchmark: str, train: TrainParams) -> tuple[Data, dict[str, Any]]:
-    """Return a benchmark's data, and what records say of them."""
+@lru_cache(maxsize=1)
+def _shared(
+    benchmark: str, train: TrainParams
+) -> tuple[accelerate.Accelerator, Data, dict[str, Any]]:
+    """Return what all cells of a process share: accelerator, data, and the data's record."""
+    accelerator = new_accelerator(train)
     data = open_data(setting(), benchmark, train, read("frames", FramesParams))
     training = data.texts[data.texts["split"] == "train"]
     about = inputs_of(setting(), benchmark, train.reads)
     about["training_videos"] = int(training["video_id"].nunique())
     about["training_captions"] = len(training)
-    return data, about
+    return accelerator, data, about
 
 
 def _train_one(cell: Cell) -> None:
     """Publish a cell's run, after training it unless a finished one has its fingerprint."""
-    accelerator = new_accelerator(cell.train)
+    accelerator, data, about = _shared(cell.benchmark, cell.train)
     precision = "bf16" if accelerator.mixed_precision == "bf16" else "fp32"
-    data, about = _opened(cell.benchmark, cell.train)
     params = ruling(cell, read("frames", FramesParams))
     modules = code_of(__name__, cell.method)
     # by content, not by time: the same data checked out again find the run
