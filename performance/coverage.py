@@ -26,8 +26,8 @@ from xpool.project.command import run_alone
 from xpool.project.seeds import seed_for
 from xpool.statistics import paired, verdict
 from xpool.statistics.bootstrap import estimate, interval, is_recall
+from xpool.statistics.files.rank_files import DIRECTIONS
 from xpool.statistics.paired import holm
-from xpool.statistics.rank_files import DIRECTIONS
 
 GALLERY = 1000
 SIMULATIONS = 500

@@ -17,9 +17,9 @@ from xpool.__main__ import app
 from xpool.metrics import METRICS, Ranks, ranks, retrieval_metrics
 from xpool.project.errors import InputError
 from xpool.project.paths import TOP
-from xpool.statistics.arrays import read_video_of_text
 from xpool.statistics.double_counting import counted_twice
-from xpool.statistics.queries import read
+from xpool.statistics.files.arrays import read_video_of_text
+from xpool.statistics.files.queries import read
 from xpool.statistics.ranks import rank_table
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"

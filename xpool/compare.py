@@ -1,8 +1,8 @@
 """Compare two runs, or several runs a method, on the same queries: more than noise?
 
 Prints what ``xpool.statistics`` computes. Each run may come from any code base;
-``xpool.statistics.queries`` lists the kinds of file. Differences are B minus A. One run each says
-nothing about other seeds. ``docs/statistics.md`` explains every column.
+``xpool.statistics.files.queries`` lists the kinds of file. Differences are B minus A. One run each
+says nothing about other seeds. ``docs/statistics.md`` explains every column.
 """
 
 import json
@@ -16,8 +16,8 @@ from xpool.project.errors import InputError
 
 # The modules that compute are imported where they are used, so that --help answers at once.
 if TYPE_CHECKING:
+    from xpool.statistics.files.queries import Queries
     from xpool.statistics.paired import Comparison
-    from xpool.statistics.queries import Queries
 
 VERSUS = "vs"
 TITLES = {"t2v": "Text to video", "v2t": "Video to text"}
@@ -65,9 +65,9 @@ def main(
     Example: xpool compare results/mini/ranks/mean_pool/msrvtt/* vs
     results/mini/ranks/xpool/msrvtt/*
     """
-    from xpool.statistics.arrays import read_video_of_text
-    from xpool.statistics.queries import compare, read, read_trec
-    from xpool.statistics.rank_files import read_qrels
+    from xpool.statistics.files.arrays import read_video_of_text
+    from xpool.statistics.files.queries import compare, read, read_trec
+    from xpool.statistics.files.rank_files import read_qrels
 
     names = _sides(files)
     if (qrels is None) != (depth is None):

@@ -17,8 +17,8 @@ from xpool.project.seeds import seed_for
 from xpool.stages import statistics
 from xpool.statistics import results
 from xpool.statistics.bootstrap import per_query
+from xpool.statistics.files.queries import read
 from xpool.statistics.paired import compare, holm
-from xpool.statistics.queries import read
 from xpool.statistics.results import WINS_COLUMNS, wins_by_shots
 from xpool.statistics.selection_bias import RULES
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from xpool.metrics import CUTOFFS, Ranks
-from xpool.statistics.queries import Queries
+from xpool.statistics.files.queries import Queries
 
 
 def counted_twice(ranks: Ranks) -> dict[str, float]:

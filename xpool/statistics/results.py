@@ -28,11 +28,11 @@ from xpool.project.errors import InputError
 from xpool.project.made import made
 from xpool.project.seeds import seed_for
 from xpool.statistics.bootstrap import estimate, interval, is_recall, per_query
+from xpool.statistics.files.queries import Queries, matched
+from xpool.statistics.files.queries import read as read_ranks
+from xpool.statistics.files.rank_files import DIRECTIONS
 from xpool.statistics.paired import Comparison, compare, holm
 from xpool.statistics.proportion import effective_queries
-from xpool.statistics.queries import Queries, matched
-from xpool.statistics.queries import read as read_ranks
-from xpool.statistics.rank_files import DIRECTIONS
 from xpool.statistics.selection_bias import COLUMNS as SELECTION_COLUMNS
 from xpool.statistics.selection_bias import selection_rows
 from xpool.training import evaluation_log

@@ -19,7 +19,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from xpool.project.errors import InputError
-from xpool.statistics.arrays import DELIMITERS
+from xpool.statistics.files.arrays import DELIMITERS
 
 DIRECTIONS = ("t2v", "v2t")
 MOST = 10**9

@@ -10,8 +10,8 @@ from typer.testing import CliRunner
 
 from xpool.__main__ import app
 from xpool.project.errors import InputError
-from xpool.statistics.queries import read_trec
-from xpool.statistics.rank_files import read_qrels, trec_run
+from xpool.statistics.files.queries import read_trec
+from xpool.statistics.files.rank_files import read_qrels, trec_run
 
 
 @pytest.fixture(autouse=True)

@@ -5,8 +5,8 @@ A run is one of
 - a run's folder ``results/<setting>/similarity/<method>/<benchmark>/<seed>/``, or its ranks
   ``results/<setting>/ranks/<method>/<benchmark>/<seed>.parquet``;
 - a similarity matrix ``(text, video)``, higher is nearer, in any file of
-  ``xpool.statistics.arrays``. A square matrix means that text i belongs to video i;
-- a file of ranks, or a TREC run with its qrels, see ``xpool.statistics.rank_files``.
+  ``xpool.statistics.files.arrays``. A square matrix means that text i belongs to video i;
+- a file of ranks, or a TREC run with its qrels, see ``xpool.statistics.files.rank_files``.
 """
 
 import logging
@@ -25,9 +25,9 @@ from xpool.metrics import METRICS, Ranks, ranks
 from xpool.project.errors import InputError
 from xpool.project.seeds import seed_for
 from xpool.statistics import paired
-from xpool.statistics.arrays import ARRAYS, DELIMITERS, Scores, lines, read_scores, split_name
 from xpool.statistics.bootstrap import is_recall, per_query
-from xpool.statistics.rank_files import DIRECTIONS, read_table, trec_run
+from xpool.statistics.files.arrays import ARRAYS, DELIMITERS, Scores, lines, read_scores, split_name
+from xpool.statistics.files.rank_files import DIRECTIONS, read_table, trec_run
 from xpool.statistics.ranks import read_similarity
 from xpool.statistics.ranks import video_of_text as row_of_video
 
@@ -107,7 +107,9 @@ def read(path: Path, video_of_text: NDArray[np.int64] | None) -> dict[str, Queri
 
 
 def read_trec(path: Path, qrels: dict[str, str], depth: int) -> dict[str, Queries]:
-    """Return the queries of a TREC run; arguments as :func:`xpool.statistics.rank_files.trec_run`.
+    """Return the queries of a TREC run.
+
+    Arguments are those of :func:`xpool.statistics.files.rank_files.trec_run`.
 
     Raises:
         InputError: a line is broken, or the file does not fit the qrels or the depth.

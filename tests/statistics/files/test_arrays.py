@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from xpool.project.errors import InputError
-from xpool.statistics.arrays import read_scores, read_video_of_text
-from xpool.statistics.queries import compare, read
+from xpool.statistics.files.arrays import read_scores, read_video_of_text
+from xpool.statistics.files.queries import compare, read
 
 
 @pytest.fixture(autouse=True)
