@@ -1,0 +1,1 @@
+"""Methods that change a similarity matrix before it is ranked, one file a method."""
