@@ -19,6 +19,7 @@ PARAMS = {
     "seeds": [0, 1, 2],
     "selection": "val",
     "mixing": "refuse",
+    "post_processing": {"members": {}, "bank": None},
     "manifest": {
         "msrvtt": {"training_videos": "9k", "val_videos": 100, "allowed_missing": 0.0},
         "msvd": {"allowed_missing": 0.0},

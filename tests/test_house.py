@@ -13,7 +13,14 @@ MOST_ENTRIES, MOST_LINES, MEDIAN_LINES = 14, 400, 200
 
 LAYERS = (
     {"xpool.project"},
-    {"xpool.pooling", "xpool.factorised", "xpool.similarity", "xpool.metrics", "xpool.xpool"},
+    {
+        "xpool.pooling",
+        "xpool.factorised",
+        "xpool.similarity",
+        "xpool.metrics",
+        "xpool.postprocessing",
+        "xpool.xpool",
+    },
     {"xpool.data"},
     {"xpool.mini"},
     {"xpool.encoders"},
@@ -113,8 +120,9 @@ def test_members_of_a_set_never_import_each_other(package):
         assert not others, path.name
 
 
-def test_members_of_the_encoders_never_import_each_other():
-    members = {m for m, path in MODULES.items() if "\nENCODER = " in path.read_text()}
+@pytest.mark.parametrize("name", ["ENCODER", "POSTPROCESSING"])
+def test_members_beside_their_base_never_import_each_other(name):
+    members = {m for m, path in MODULES.items() if f"\n{name} = " in path.read_text()}
     assert len(members) >= 2
     for member in members:
         assert not IMPORTS[member] & members

@@ -78,6 +78,8 @@ def test_a_stage_depends_on_what_its_modules_use_and_on_no_other_code(stage):
         used = BENCHMARKS & fingerprints_of(stage)
         assert used, f"add one of {BENCHMARKS} to the deps of {stage} in dvc.yaml"
         needed |= used
+    if "xpool/postprocessing/listed.py" in closure(*modules_of(stage)):
+        needed.add("xpool.postprocessing")
     if stage.startswith("ablate"):
         needed.add("baselines")
     if stage == "attention":  # which opens X-Pool's checkpoint
@@ -261,6 +263,8 @@ def test_keys_are_those_that_the_source_reads():
     assert keys("xpool.stages.manifest") == (set(), {"generate", "manifest"})
     assert "mixing" in keys("xpool.stages.ranks")[0]
     assert "mixing" not in keys("xpool.stages.statistics")[0]
+    assert "post_processing" in keys("xpool.stages.ranks")[0]
+    assert "post_processing.members" in keys("xpool.stages.statistics")[0]
     assert "optuna" not in keys("xpool.stages.ablate")[0]
     assert "seeds" not in keys("xpool.stages.ablate")[0], (
         "a further seed of the comparison runs no study"

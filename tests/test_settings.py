@@ -67,6 +67,18 @@ def test_the_mini_setting_passes(written):
     check(written("mini"))
 
 
+def test_listed_post_processing_is_used(written):
+    """So that a file of the set may be broken only where it is not listed."""
+    listed = {"post_processing": {"members": {"dual_softmax": {}}, "bank": None}}
+    used = check(written("mini", listed)) - check(written("mini"))
+    assert used == {"xpool.postprocessing.dual_softmax"}
+
+
+@pytest.mark.parametrize("name", ["mini", "paper"])
+def test_nothing_is_post_processed_unless_it_is_listed(settings, name):
+    assert settings[name]["post_processing"] == {"members": {}, "bank": None}
+
+
 @pytest.mark.usefixtures("raw")
 def test_the_paper_setting_passes_with_raw_folders(written):
     check(written("paper"))
@@ -124,6 +136,22 @@ WRONG = {
     "pooling value of another type": (
         {"recipes.xpool.msvd.pooling.heads": 1.5},
         "made.yaml: recipes.xpool.msvd.pooling.heads: Input should be a valid integer; got 1.5",
+    ),
+    "post-processing misspelt": (
+        {"post_processing.members": {"nn": {}}},
+        "made.yaml: post_processing.members.nn: no file xpool/postprocessing/nn.py for 'nn'; ther",
+    ),
+    "post-processing argument misspelt": (
+        {"post_processing.members": {"dual_softmax": {"temp": 1.0}}},
+        "made.yaml: post_processing.members.dual_softmax.temp: xpool.postprocessing.dual_softmax ",
+    ),
+    "post-processing without its bank": (
+        {"post_processing.members": {"nnn": {}}},
+        "made.yaml: post_processing.bank: nnn needs one; write {captions: 1000, seed: 0}, or take",
+    ),
+    "bank of no caption": (
+        {"post_processing.bank": {"captions": 0, "seed": 0}},
+        "made.yaml: post_processing.bank.captions: Input should be greater than or equal to 1; go",
     ),
     "recipe missing": (
         {"recipes.mean_pool.lsmdc": ...},

@@ -20,6 +20,7 @@ from xpool.data.frame_cache import FramesParams
 from xpool.encoders.base import EncoderParams
 from xpool.encoders.embed import EmbeddingsParams
 from xpool.mini.generate import GenerateParams
+from xpool.postprocessing.listed import PostProcessingParams, file_of, listed
 from xpool.project import paths, plugins
 from xpool.project.errors import InputError
 from xpool.project.params import PARAMS_FILE, Section, Seed, load, read, validate
@@ -70,6 +71,7 @@ class Setting(Section):
     embeddings: EmbeddingsParams
     train: TrainParams
     recipes: dict[str, dict[str, Recipe]]
+    post_processing: PostProcessingParams
     optuna: OptunaParams
     ablations: dict[str, Any]
 
@@ -78,8 +80,8 @@ def check(path: Path = PARAMS_FILE) -> set[str]:
     """Check the whole file.
 
     Returns:
-        The import paths of the methods, benchmarks, studies and the encoder that it uses. A file of
-        theirs that it does not use may be half written.
+        The import paths of the methods, benchmarks, studies, post-processing and the encoder that
+        it uses. A file of theirs that it does not use may be half written.
 
     Raises:
         InputError: the first problem, with its key and what is allowed there.
@@ -101,12 +103,14 @@ def check(path: Path = PARAMS_FILE) -> set[str]:
     _compiler(params, path)
     _selection(params, path)
     _recipes(params, path)
+    listed(params.post_processing, path)
     methods = _studies(params, path)
     check_driver(params.optuna, used=bool(params.studies.all()))
     return {
         f"xpool.encoders.{params.encoder.library}",
         *(f"xpool.data.benchmarks.{name}" for name in params.benchmarks),
         *(f"studies.{name}" for name in params.studies.all()),
+        *map(file_of, params.post_processing.members),
         *map(import_path, [*params.baselines, *methods]),
     }
 

@@ -22,6 +22,7 @@ PARAMS = {
     "seeds": [1, 0],
     "selection": "val",
     "mixing": "refuse",
+    "post_processing": {"members": {}, "bank": None},
 }
 
 CELLS = list(itertools.product(["xpool", "mean_pool"], PARAMS["benchmarks"], PARAMS["seeds"]))

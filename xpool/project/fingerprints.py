@@ -29,7 +29,7 @@ KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
 NEVER_RERUN = ("setting", "optuna")
 """Keys that make no stage run again: all paths contain the ``setting`` already, and ``optuna`` only
 says where and by how many workers trials are run."""
-SETS = ("baselines", "studies", "xpool.data.benchmarks")
+SETS = ("baselines", "studies", "xpool.data.benchmarks", "xpool.postprocessing")
 """Packages from which some stages load members by names that ``params.yaml`` lists."""
 _BY_NAME = (*SETS, "xpool.encoders", NOTEBOOKS)
 """Folders of which a file that nothing uses may be half written."""

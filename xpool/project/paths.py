@@ -130,6 +130,22 @@ def rank_file(setting: str, method: str, benchmark: str, seed: int) -> Path:
     return ranks(setting) / method / benchmark / f"{seed}.parquet"
 
 
+def post_processed(method: str, member: str) -> str:
+    """Name under which a method's ranks after a post-processing lie, in place of a method's."""
+    return f"{method}+{member}"
+
+
+def together_file(setting: str, method: str, member: str, benchmark: str, seed: int) -> Path:
+    """Parquet table: hits of each text by the number of queries that arrive together."""
+    file = rank_file(setting, post_processed(method, member), benchmark, seed)
+    return file.with_suffix(".together.parquet")
+
+
+def post_processing_labels(setting: str) -> Path:
+    """CSV table: what each listed post-processing is called, and what it needs."""
+    return ranks(setting) / "post_processing.csv"
+
+
 def tables(setting: str) -> Path:
     """Folder with the tables and figures of the results."""
     return Path("results", setting, "tables")

@@ -1,17 +1,20 @@
-"""Sets of interchangeable files: methods, benchmarks, encoders and studies.
+"""Sets of interchangeable files: methods, benchmarks, encoders, studies and post-processing.
 
 A member of a set is one file that ends in the set's name, such as ``METHOD = MeanPool``. The folder
 is the registry: a new file needs no entry in any list in Python.
 """
 
 import importlib
+import inspect
 import traceback
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 from xpool.project import snapshot
 from xpool.project.errors import InputError
+from xpool.project.params import PARAMS_FILE, validate
 from xpool.project.paths import TOP
 
 
@@ -55,6 +58,45 @@ def load(path: str, name: str) -> Any:
         raise BrokenMemberError(_located(error)) from error
     snapshot.use(path)
     return getattr(module, name)
+
+
+def arguments(kind: Any) -> dict[str, inspect.Parameter]:
+    """Return the arguments that ``params.yaml`` may give a member's constructor.
+
+    ``dim`` is the encoder's.
+    """
+    known = dict(inspect.signature(kind).parameters)
+    known.pop("dim", None)
+    return known
+
+
+def check_arguments(
+    path: str, name: str, given: Mapping[str, Any], key: str, file: Path = PARAMS_FILE
+) -> None:
+    """Check arguments of ``params.yaml`` against the constructor of a member.
+
+    Args:
+        path: import path of the member.
+        name: what it defines at its end.
+        given: arguments, by their names.
+        key: where they stand in the file.
+        file: the params file.
+
+    Raises:
+        InputError: an argument is unknown, missing or of a wrong type.
+    """
+    kind = load(path, name)
+    known, types = arguments(kind), get_type_hints(kind.__init__)
+    for argument, value in given.items():
+        if argument not in known:
+            raise InputError(
+                f"{file}: {key}.{argument}: {path} takes no such argument; "
+                f"known: {', '.join(known) or 'none'}"
+            )
+        validate(value, f"{key}.{argument}", types.get(argument, Any), file)
+    for argument, parameter in known.items():
+        if parameter.default is parameter.empty and argument not in given:
+            raise InputError(f"{file}: {key}.{argument} is missing; {path} needs it")
 
 
 def _located(error: Exception) -> str:

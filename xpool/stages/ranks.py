@@ -9,15 +9,18 @@ def main() -> None:
     """Rank every query of every run; compute all metrics.
 
     Runs that do not belong in one table are refused, or, with mixing: allow, named in metrics.csv.
+    Ranks after a listed post-processing have files of their own.
 
     Example: xpool ranks
     """
     from typing import Literal
 
+    from xpool.postprocessing.listed import PostProcessingParams
     from xpool.project import paths
     from xpool.project.params import read, setting
     from xpool.project.workspace import replacing, write_json
     from xpool.statistics.mixing import mixed, refuse
+    from xpool.statistics.post_processing.ranks import rank_post_processed
     from xpool.statistics.ranks import cells_of, rank_all
 
     methods = ["xpool", *read("baselines", list[str])]
@@ -29,4 +32,7 @@ def main() -> None:
     with replacing(paths.metrics_table(setting())) as file:
         table.to_csv(file, index=False, lineterminator="\n")
     write_json(paths.metrics(setting()), nested)
+    after = read("post_processing", PostProcessingParams)
+    if after.members:
+        rank_post_processed(setting(), cells, after)
     log.info("wrote %s and %s", paths.metrics_table(setting()), paths.metrics(setting()))

@@ -19,15 +19,19 @@ def main() -> None:
     from xpool.project import paths
     from xpool.project.params import read, setting
     from xpool.project.workspace import replacing
+    from xpool.statistics.post_processing.results import post_results_of
     from xpool.statistics.results import results_of
 
     began = time.monotonic()
     methods = sorted(["xpool", *read("baselines", list[str])])
     seeds = sorted(read("seeds", list[int]))
-    parts = [
-        results_of(setting(), benchmark, methods, seeds)
-        for benchmark in sorted(read("benchmarks", list[str]))
-    ]
+    post_processed = read("post_processing.members", dict)
+    parts = []
+    for benchmark in sorted(read("benchmarks", list[str])):
+        found = results_of(setting(), benchmark, methods, seeds)
+        if post_processed:
+            found |= post_results_of(setting(), benchmark, methods, seeds)
+        parts.append(found)
     for name in parts[0]:
         with replacing(paths.statistics(setting()) / f"{name}.csv") as file:
             pd.concat([of_benchmark[name] for of_benchmark in parts]).to_csv(

@@ -3,14 +3,14 @@
 import inspect
 import math
 from pathlib import Path
-from typing import Any, Literal, cast, get_type_hints
+from typing import Any, Literal, cast
 
 from pydantic import Field, ValidationInfo, field_validator
 
 from xpool.pooling import Pooling
 from xpool.project.errors import InputError
-from xpool.project.params import PARAMS_FILE, Section, read, validate
-from xpool.project.plugins import load
+from xpool.project.params import PARAMS_FILE, Section, read
+from xpool.project.plugins import arguments, check_arguments, load
 
 
 class TrainParams(Section):
@@ -109,29 +109,18 @@ def checked(recipe: Recipe, method: str, key: str, path: Path = PARAMS_FILE) -> 
     Raises:
         InputError: see :func:`recipe_for`; the message names ``path`` and ``key``.
     """
-    known = _arguments(method)
-    types = get_type_hints(load(method, "METHOD").__init__)
-    for name, value in recipe.pooling.items():
-        if name not in known:
-            raise InputError(
-                f"{path}: {key}.pooling.{name}: {method} takes no such argument; "
-                f"known: {', '.join(known) or 'none'}"
-            )
-        validate(value, f"{key}.pooling.{name}", types.get(name, Any), path)
-    for name, argument in known.items():
-        if argument.default is argument.empty and name not in recipe.pooling:
-            raise InputError(f"{path}: {key}.pooling.{name} is missing; {method} needs it")
+    check_arguments(method, "METHOD", recipe.pooling, f"{key}.pooling", path)
     return recipe
 
 
 def build_pooling(method: str, benchmark: str, recipe: Recipe, dim: int) -> Pooling:
     """Construct a method for embeddings of ``dim`` dimensions."""
     kind = load(method, "METHOD")
-    arguments = dict(recipe.pooling)
+    given = dict(recipe.pooling)
     if "dim" in inspect.signature(kind).parameters:
-        arguments["dim"] = dim
+        given["dim"] = dim
     try:
-        pooling: Pooling = kind(**arguments)
+        pooling: Pooling = kind(**given)
     except (TypeError, ValueError) as error:
         key = f"recipes.{short_name(method)}.{benchmark}.pooling"
         raise InputError(f"{PARAMS_FILE}: {key}: {error}") from error
@@ -140,12 +129,5 @@ def build_pooling(method: str, benchmark: str, recipe: Recipe, dim: int) -> Pool
 
 def most_frames(method: str, recipe: Recipe) -> float:
     """Return for how many frames a method has positions; infinite where it needs none."""
-    argument = _arguments(method).get("positions")
+    argument = arguments(load(method, "METHOD")).get("positions")
     return math.inf if argument is None else recipe.pooling.get("positions", argument.default)
-
-
-def _arguments(method: str) -> dict[str, inspect.Parameter]:
-    """Return the arguments that a recipe may give; ``dim`` comes from the encoder."""
-    known = dict(inspect.signature(load(method, "METHOD")).parameters)
-    known.pop("dim", None)
-    return known

@@ -1,0 +1,1 @@
+"""Ranks, intervals and query counts of the listed post-processing."""
