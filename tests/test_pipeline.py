@@ -264,6 +264,10 @@ def test_keys_are_those_that_the_source_reads():
     assert "mixing" in keys("xpool.stages.ranks")[0]
     assert "mixing" not in keys("xpool.stages.statistics")[0]
     assert "post_processing" in keys("xpool.stages.ranks")[0]
+    assert "post_processing.bank" in keys("xpool.stages.evaluate")[0]
+    assert "post_processing" not in keys("xpool.stages.evaluate")[0], (
+        "another argument of a member scores nothing again"
+    )
     assert "post_processing.members" in keys("xpool.stages.statistics")[0]
     assert "optuna" not in keys("xpool.stages.ablate")[0]
     assert "seeds" not in keys("xpool.stages.ablate")[0], (

@@ -8,7 +8,8 @@ import pytest
 
 from xpool.metrics import retrieval_metrics
 from xpool.postprocessing import base
-from xpool.postprocessing.base import Bank, activated, hit, log_sum
+from xpool.postprocessing.banks import Bank
+from xpool.postprocessing.base import activated, hit, log_sum
 from xpool.postprocessing.dual_dis import DualDIS
 from xpool.postprocessing.dual_is import DualIS
 from xpool.postprocessing.dual_softmax import DualSoftmax

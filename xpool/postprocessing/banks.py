@@ -5,16 +5,18 @@ The stage ``evaluate`` writes it beside ``similarity.npy``, where a listed post-
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from pydantic import Field
 
-from xpool.postprocessing.base import Bank, Scores
 from xpool.project.errors import InputError
 from xpool.project.made import made
 from xpool.project.params import Section, Seed
 
+Scores = NDArray[Any]
 MATRICES = {
     "text_video": "bank.npy",
     "video_text": "bank_videos.npy",
@@ -34,6 +36,15 @@ class BankParams(Section):
     """Number of training captions; their videos are the bank of videos."""
     seed: Seed
     """Draws them, the same for every method and seed of a run."""
+
+
+class Bank(NamedTuple):
+    """Similarity of the test gallery with training data."""
+
+    queries: Scores
+    """``(bank query, gallery)``: training data of the queries' kind."""
+    gallery: Scores
+    """``(bank item, gallery)``: training data of the gallery's own kind."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,24 +10,16 @@ directions. Two figures of which only one is post-processed are never comparable
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import logsumexp
 
-Scores = NDArray[Any]
+from xpool.postprocessing.banks import Bank, Scores
+
 # Elements of a matrix that are held in float64 at a time, beside the result.
 BLOCK = 2**22
-
-
-class Bank(NamedTuple):
-    """Similarity of the test gallery with training data."""
-
-    queries: Scores
-    """``(bank query, gallery)``: training data of the queries' kind."""
-    gallery: Scores
-    """``(bank item, gallery)``: training data of the gallery's own kind."""
 
 
 class PostProcessing(ABC):

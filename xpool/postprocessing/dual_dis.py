@@ -3,10 +3,9 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from xpool.postprocessing.banks import Bank, Scores
 from xpool.postprocessing.base import (
-    Bank,
     PostProcessing,
-    Scores,
     activated,
     hit,
     log_sum,

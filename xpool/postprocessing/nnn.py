@@ -3,7 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from xpool.postprocessing.base import Bank, PostProcessing, Scores, blocks, positive, scaled
+from xpool.postprocessing.banks import Bank, Scores
+from xpool.postprocessing.base import PostProcessing, blocks, positive, scaled
 
 
 class NNN(PostProcessing):

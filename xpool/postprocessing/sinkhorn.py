@@ -3,7 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from xpool.postprocessing.base import Bank, PostProcessing, Scores, log_sum, positive, scaled
+from xpool.postprocessing.banks import Bank, Scores
+from xpool.postprocessing.base import PostProcessing, log_sum, positive, scaled
 
 
 class Sinkhorn(PostProcessing):

@@ -31,7 +31,7 @@ NO_CHECKOUT = "clone the repository, or `git init && git add --all && git commit
 PACKAGES = ("torch", "numpy", "open_clip_torch", "transformers", "accelerate", "av")
 CPU_NAMES = Path("/proc/cpuinfo")
 SCORED = ("similarity.npy", "texts.parquet", "videos.parquet")
-"""Files of an evaluation; its record has their digests."""
+"""Files of every evaluation; its record has their digests."""
 
 
 def provenance(device: torch.device) -> dict[str, str]:
@@ -88,6 +88,7 @@ def of_evaluation(
     origin: dict[str, Any],
     checkpoint: Path,
     folder: Path,
+    files: Iterable[str],
     device: torch.device,
     precision: str,
 ) -> dict[str, Any]:
@@ -98,6 +99,7 @@ def of_evaluation(
         origin: what :func:`code` returned before it began.
         checkpoint: the weights that were scored.
         folder: what was written.
+        files: names of its files.
         device: where it computed.
         precision: ``fp32`` or ``bf16``, in the encoder; scores are float32.
     """
@@ -105,7 +107,7 @@ def of_evaluation(
         "run": run,
         **origin,
         "checkpoint": sha256(checkpoint),
-        "files": {name: sha256(folder / name) for name in SCORED},
+        "files": {name: sha256(folder / name) for name in files},
         **environment(device),
         "precision": precision,
     }

@@ -16,9 +16,11 @@ def main(
 
     Example: xpool evaluate --method xpool.xpool
     """
+    from xpool.postprocessing.banks import BankParams
     from xpool.project.params import read
     from xpool.training.cell import read_cell
     from xpool.training.evaluate import evaluate
 
+    bank = read("post_processing.bank", BankParams | None)
     for benchmark in read("benchmarks", list[str]):
-        evaluate([read_cell(method, benchmark, seed) for seed in read("seeds", list[int])])
+        evaluate([read_cell(method, benchmark, seed) for seed in read("seeds", list[int])], bank)

@@ -40,7 +40,8 @@ def verify(run: Run) -> Iterator[Check]:
     for record, folder in ((trained, run.trained), (scored, run.scored)):
         yield compared(str(folder / RECORD), run.coordinates, record["run"], "its path", RECORD)
     yield from _files(run.trained, TRAINED, trained)
-    yield from _files(run.scored, SCORED, scored)
+    bank = sorted(set(scored["files"]) - set(SCORED))  # where one was asked for
+    yield from _files(run.scored, (*SCORED, *bank), scored)
     weights = trained["files"].get("checkpoint.safetensors", "nothing")
     yield compared("weights that were scored", weights, scored["checkpoint"], "run", "evaluation")
     yield from _params(run, trained["params"])

@@ -85,6 +85,9 @@ class Data(Protocol):
     def gallery(self, towers: Towers, split: str) -> Gallery:
         """Embed a split with the towers in their current state; all processes must call it."""
 
+    def embedded(self, towers: Towers, texts: pd.DataFrame) -> Gallery:
+        """Embed rows of ``texts`` and the videos they belong to, as :meth:`gallery` does."""
+
 
 def rows_of(texts: pd.DataFrame, split: str) -> pd.DataFrame:
     """Return the rows of a split.
@@ -124,9 +127,11 @@ class EmbeddingData:
         text, frames, mask = self._cache.text[rows], self._frames[videos], self._mask[videos]
         return Batch(text, (frames,), mask, own, count)
 
-    @torch.inference_mode()
     def gallery(self, towers: Towers, split: str) -> Gallery:  # noqa: D102
-        texts = rows_of(self.texts, split)
+        return self.embedded(towers, rows_of(self.texts, split))
+
+    @torch.inference_mode()
+    def embedded(self, towers: Towers, texts: pd.DataFrame) -> Gallery:  # noqa: D102
         video_ids = list(dict.fromkeys(texts["video_id"]))
         videos = [self._rows[video_id] for video_id in video_ids]
         device = towers.logit_scale.device
@@ -193,9 +198,11 @@ class FrameData:
         levels = transforms.evaluation(torch.from_numpy(pixels), size_px, antialias)
         return levels, torch.from_numpy(mask)
 
-    def gallery(self, towers: Towers, split: str) -> Gallery:
-        """Embed a split; each process encodes its part, from frames that its workers prepare."""
-        texts = rows_of(self.texts, split)
+    def gallery(self, towers: Towers, split: str) -> Gallery:  # noqa: D102
+        return self.embedded(towers, rows_of(self.texts, split))
+
+    def embedded(self, towers: Towers, texts: pd.DataFrame) -> Gallery:
+        """Embed rows; each process encodes its part, from frames that its workers prepare."""
         video_ids = list(dict.fromkeys(texts["video_id"]))
         mine = [video_ids[row] for row in part_of(len(video_ids), *here())]
         masks: list[Tensor] = []

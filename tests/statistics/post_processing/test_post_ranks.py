@@ -11,7 +11,7 @@ import yaml
 from made_banks import write_banks
 
 from xpool.metrics import ranks
-from xpool.postprocessing.base import Bank
+from xpool.postprocessing.banks import Bank
 from xpool.postprocessing.dual_softmax import DualSoftmax
 from xpool.postprocessing.nnn import NNN
 from xpool.project import paths

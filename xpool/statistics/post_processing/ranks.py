@@ -14,8 +14,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from xpool.metrics import Ranks, ranks
-from xpool.postprocessing.banks import Banks, read_banks
-from xpool.postprocessing.base import PostProcessing, Scores
+from xpool.postprocessing.banks import Banks, Scores, read_banks
+from xpool.postprocessing.base import PostProcessing
 from xpool.postprocessing.listed import PostProcessingParams, listed
 from xpool.project import paths
 from xpool.project.errors import InputError
