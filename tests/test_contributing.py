@@ -16,6 +16,7 @@ KINDS = {
     "benchmark": "xpool/data/benchmarks/",
     "encoder": "xpool/encoders/",
     "study": "studies/",
+    "post-processing": "xpool/postprocessing/",
 }
 RECIPE = re.compile(r"```python\n# (\S+)\n(.*?)```.*?```yaml\n# params\.yaml\n(.*?)```", re.S)
 
@@ -85,6 +86,17 @@ def test_method_and_benchmark_stand_in_the_tables(project):
     assert project.added["benchmark"] in set(metrics["benchmark"])
     table = project.folder / f"results/mini/tables/{project.added['benchmark']}.md"
     assert table.read_text().startswith("Mini ")
+
+
+def test_the_post_processing_has_rows_of_its_own(project):
+    added = project.added["post-processing"]
+    statistics = project.folder / "results/mini/statistics"
+    found = pd.read_csv(statistics / "post_processing.csv")
+    assert set(found["post_processing"]) == {added}
+    assert set(found["label"]) == {"less the mean, bank of 20 training captions"}
+    cells = pd.read_csv(statistics / "cells.csv")
+    keys = ["benchmark", "method", "direction", "metric"]
+    assert set(map(tuple, found[keys].to_numpy())) == set(map(tuple, cells[keys].to_numpy()))
 
 
 def test_the_encoder_embedded_everything(project):
