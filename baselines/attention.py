@@ -26,7 +26,7 @@ class AttentionPool(Pooling):
             raise ValueError(f"AttentionPool: temperature must be above 0; got {temperature}")
         self.temperature = temperature
 
-    def forward(self, text: Tensor, frames: Tensor, mask: Tensor) -> Tensor:
+    def pool(self, text: Tensor, frames: Tensor, mask: Tensor) -> Tensor:
         """Pool; returns ``(text, video, dim)``."""
         frames = unit(without_padding(frames, mask))
         cosine = torch.einsum("td,vfd->tvf", unit(text), frames)

@@ -14,11 +14,13 @@ class MeanPool(Pooling):
     Source: layer6ai-labs/xpool@bc88718 modules/baseline_pooling.py, ``avg``; arXiv 2104.08860.
     """
 
+    family = "text-agnostic"
+
     def __init__(self) -> None:
         """Make the pooling; it has no settings."""
         super().__init__()
 
-    def forward(
+    def pool(
         self,
         text: Tensor,
         frames: Tensor,

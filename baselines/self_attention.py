@@ -70,6 +70,8 @@ class SelfAttention(Pooling):
     the logit of a padded frame by 1e6; here the weight of a padded frame is exactly 0.
     """
 
+    family = "text-agnostic"
+
     def __init__(
         self,
         dim: int,
@@ -151,7 +153,7 @@ class SelfAttention(Pooling):
         for block, layer in zip(self.resblocks, theirs.layers, strict=False):
             block.load_state_dict(layer)
 
-    def forward(
+    def pool(
         self,
         text: Tensor,
         frames: Tensor,

@@ -26,7 +26,7 @@ class TopK(Pooling):
             raise ValueError(f"TopK: k must be at least 1; got {k}")
         self.k = k
 
-    def forward(self, text: Tensor, frames: Tensor, mask: Tensor) -> Tensor:
+    def pool(self, text: Tensor, frames: Tensor, mask: Tensor) -> Tensor:
         """Pool; returns ``(text, video, dim)``."""
         frames = unit(without_padding(frames, mask))
         cosine = torch.einsum("td,vfd->tvf", unit(text), frames)

@@ -37,7 +37,7 @@ from xpool.training.cell import Cell, new_model
 from xpool.training.data import FrameData
 from xpool.training.fit import new_optimizer, update
 from xpool.training.loader import Order, batches
-from xpool.training.model import RetrievalModel
+from xpool.training.model import RetrievalModel, total
 from xpool.training.optimisation import symmetric_contrastive
 from xpool.training.pretrain import CONFIG
 from xpool.training.recipes import Recipe, TrainParams
@@ -206,7 +206,7 @@ def our_loop(
     model = new_model(cell, data).to(device)
     wrapped, optimizer = accelerator.prepare(model), new_optimizer(model, cell)
     for batch in batches(data, order_of(data, load), 0, 0, accelerator, load.workers):
-        yield update(wrapped, batch, optimizer, accelerator, cell.train)
+        yield total(update(wrapped, batch, optimizer, accelerator, cell.train))
 
 
 def plain_loop(data: FrameData, load: Load, device: torch.device) -> Iterator[float]:

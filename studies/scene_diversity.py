@@ -28,7 +28,7 @@ from xpool.project.params import PARAMS_FILE, read, setting
 from xpool.project.seeds import seed_for
 from xpool.similarity import similarity
 from xpool.training.cell import read_cell
-from xpool.training.recipes import import_path
+from xpool.training.recipes import import_path, wants_words
 
 Whole = Annotated[int, Field(ge=0)]
 
@@ -159,7 +159,7 @@ def _distractors(
         gallery = trained.gallery
         frames, mask = spliced(gallery.frames, gallery.mask, int(point["distractors"]), rng)
         with torch.inference_mode():
-            scores = similarity(trained.pooling, gallery.text, frames, mask)
+            scores = similarity(trained.pooling, gallery.text, frames, mask, gallery.words)
         return Outcome(figures=figures_of(scores, gallery.video_of_text()))
 
     draws = range(block.draws)
@@ -228,7 +228,9 @@ def _of_comparison(lab: Lab, benchmark: str, method: str, seed: int) -> Trained:
 
     def open_it() -> Trained:
         cell = read_cell(import_path(method), benchmark, seed)
-        data = lab.data(benchmark, cell.train, read("frames", FramesParams))
+        data = lab.data(
+            benchmark, cell.train, read("frames", FramesParams), wants_words(cell.method)
+        )
         trained = paths.training(setting(), method, benchmark, seed)
         return lab.scored(cell, data, trained / "checkpoint.safetensors")
 

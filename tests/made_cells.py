@@ -7,7 +7,7 @@ from xpool.data.frame_cache import FramesParams
 from xpool.training import fit
 from xpool.training.cell import Cell
 from xpool.training.data import EmbeddingData
-from xpool.training.recipes import Recipe, TrainParams
+from xpool.training.recipes import Recipe, TrainParams, wants_words
 
 FRAMES = FramesParams(
     counts=[worlds.FRAMES], rules=["uniform"], sampling="uniform", seed=0, short_side_px=48,
@@ -26,6 +26,7 @@ TRAIN = {
 POOLINGS = {
     "xpool.xpool": {"heads": 1, "dropout": 0.3, "temperature": 1.0},
     "baselines.mean_pool": {},
+    "baselines.token_max": {},
     "baselines.self_attention": {"heads": 2, "layers": 2, "positions": 8},
 }
 
@@ -41,5 +42,5 @@ def cell(method="xpool.xpool", rule="val", **train):
 def fitted(a_cell, embeddings, folder):
     """Train on cached embeddings in a work folder; return the folder of the finished run."""
     folder.mkdir(parents=True, exist_ok=True)
-    data = EmbeddingData(embeddings, a_cell.train, FRAMES)
+    data = EmbeddingData(embeddings, a_cell.train, FRAMES, wants_words(a_cell.method))
     return fit.fit(a_cell, data, folder, accelerate.Accelerator(cpu=True))

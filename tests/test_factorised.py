@@ -265,19 +265,19 @@ def test_default_takes_the_cheaper_form():
 class Noting(XPool):
     """Notes which form is asked for."""
 
-    def forward(self, text, frames, mask):
+    def pool(self, text, frames, mask):
         self.form = "direct"
-        return super().forward(text, frames, mask)
+        return super().pool(text, frames, mask)
 
-    def similarity(self, text, frames, mask):
+    def factorised(self, text, frames, mask):
         self.form = "factorised"
-        return super().similarity(text, frames, mask)
+        return super().factorised(text, frames, mask)
 
 
 @pytest.mark.parametrize("pays", [True, False])
 def test_scorer_names_the_form(pays):
     method = Noting(8)
-    method.similarity_pays = lambda text, frames: pays
+    method.factorised_pays = lambda text, frames: pays
     text, frames = torch.randn(5, 8), torch.randn(4, 3, 8)
     for scorer in ("direct", "factorised"):
         similarity(method, text, frames, scorer=scorer)
@@ -287,7 +287,7 @@ def test_scorer_names_the_form(pays):
 
 
 def test_method_without_its_own_scorer_is_refused_by_name():
-    with pytest.raises(ValueError, match="MeanPool has no similarity of its own"):
+    with pytest.raises(ValueError, match="MeanPool has no factorised form"):
         similarity(MeanPool(), torch.ones(2, 4), torch.ones(3, 2, 4), scorer="factorised")
 
 

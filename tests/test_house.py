@@ -14,6 +14,7 @@ MOST_ENTRIES, MOST_LINES, MEDIAN_LINES = 14, 400, 200
 LAYERS = (
     {"xpool.project"},
     {
+        "xpool.words",
         "xpool.pooling",
         "xpool.factorised",
         "xpool.similarity",
@@ -107,7 +108,7 @@ def test_no_module_of_xpool_imports_a_baseline_a_study_or_a_measurement():
 
 
 def test_a_control_never_imports_the_treatment_nor_a_layer_that_uses_it():
-    allowed = {"xpool.pooling", "xpool.project.errors"}
+    allowed = {"xpool.pooling", "xpool.words", "xpool.project.errors"}
     for module, imported in IMPORTS.items():
         if module.startswith("baselines."):
             assert imported <= allowed, module

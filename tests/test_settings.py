@@ -392,7 +392,7 @@ WRONG = {
     "a study of a method without recipes": (
         {"recipes.top_k": ...},
         "made.yaml: recipes.top_k is missing; known there: xpool, mean_pool, self_attention, "
-        "attention; ablations.temperature needs it",
+        "attention, token_max; ablations.temperature needs it",
     ),
     "a study of a method without a recipe on its benchmark": (
         {"recipes.attention.lsmdc": ...},

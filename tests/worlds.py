@@ -12,6 +12,7 @@ import yaml
 
 from xpool.data.frame_cache import INDEX
 from xpool.data.manifest import COLUMNS
+from xpool.encoders.embedding_cache import WORDS
 from xpool.encoders.text_transformer import write_text_transformer
 from xpool.pooling import TextTransformer
 from xpool.project import paths
@@ -70,7 +71,13 @@ def write_embeddings(folder: Path, videos=(40, 60, 20), captions=3, seed=0):
     columns = ["video_id", "start", "video_frames", "indices"]
     pd.DataFrame(index, columns=columns).to_parquet(folder / "videos.parquet")
     columns = ["split", "video_id", "caption_id", "caption"]
-    pd.DataFrame(texts, columns=columns).to_parquet(folder / "texts.parquet")
+    drawn = np.random.default_rng([seed, 1])
+    n_tokens = drawn.integers(3, 6, len(text))
+    words = np.repeat(np.stack(text), n_tokens, axis=0)  # each means what its caption means
+    words += 0.5 * drawn.normal(size=words.shape)
+    words.astype(np.float32).tofile(folder / WORDS)
+    table = pd.DataFrame(texts, columns=columns).assign(n_tokens=n_tokens)
+    table.to_parquet(folder / "texts.parquet")
     write_text_transformer(text_transformer(), folder / "text_transformer.safetensors")
     summary = {"dim": DIM, "logit_scale": 2.0, "texts": len(text), "videos": len(index)}
     (folder / "summary.json").write_text(json.dumps(summary))

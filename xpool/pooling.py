@@ -1,17 +1,25 @@
-"""The interface of a method, and the expressions that several methods share.
+"""What a method is, and the expressions that several methods share.
 
-A method is a :class:`Pooling` in a file that ends in ``METHOD = ...`` (``xpool.project.plugins``).
+A method is a :class:`Method`, most often a :class:`Pooling`, in a file that ends in
+``METHOD = ...`` (``xpool.project.plugins``).
 
 Throughout, ``frames`` is ``(video, frame, dim)`` and ``mask`` is ``(video, frame)`` bool, True
 where the frame exists, with at least one True per video (``xpool.similarity`` checks it).
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
+
+Family = Literal["text-agnostic", "text-conditioned", "late interaction"]
+"""What a method's gallery holds: one vector a video, whatever the text; or the frames, which it
+pools for each text, or compares with the text one by one."""
+Contrast = Callable[[Tensor], Tensor]
+"""Contrastive loss of a ``(text, video)`` similarity of pairs, whose diagonal is right."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,16 +36,78 @@ class TextTransformer:
     """``quick_gelu`` (OpenAI's weights) or ``gelu``."""
 
 
-class Pooling(nn.Module, ABC):
-    """Turns the frames of each video into one embedding per query text.
+def no_losses(*batch: object) -> dict[str, Tensor]:
+    """Return no further terms of the loss."""
+    return {}
+
+
+class Method(nn.Module):
+    """Scores texts with videos.
 
     Text and frames arrive as the encoder gives them, not normalised; each method normalises where
-    its source does. A pooling that ignores the text returns axis 0 of size 1, and callers broadcast
-    it.
+    its source does. A pair's score depends on that text and that video alone: whatever else is in
+    the batch or the gallery must not change it (``tests/test_contracts.py``).
     """
 
+    family: ClassVar[Family] = "late interaction"
+    """How tables group the method."""
+    wants_words: ClassVar[bool] = False
+    """Whether :attr:`similarity` and :attr:`losses` get ``words`` and ``word_mask`` as well."""
+
+    similarity: Callable[..., Tensor]
+    """Score each text with each video, with gradient.
+
+    Args:
+        text: ``(text, dim)`` raw embeddings.
+        frames: ``(video, frame, dim)`` raw embeddings; padded frames hold any finite value.
+        mask: ``(video, frame)`` bool, True where the frame exists; at least one per video.
+        words: only if wanted: ``(text, word, dim)`` raw embeddings of the text tower's tokens,
+            start and end among them; padding holds any finite value.
+        word_mask: only if wanted: ``(text, word)`` bool, True where the word exists.
+
+    Returns:
+        ``(text, video)``, higher is nearer, of the order of a cosine: training multiplies it by
+        the contrastive scale.
+    """
+
+    losses: Callable[..., dict[str, Tensor]] = no_losses
+    """Return further terms of the loss of a batch of pairs, weighted, by name.
+
+    Training adds them to the contrastive loss of :attr:`similarity`, and logs each by its name.
+
+    Args:
+        contrast: :data:`Contrast` with the present scale.
+        text: ``(pair, dim)``; the rest as for :attr:`similarity`, a video for each text, in order.
+    """
+
+    def start_from(self, text_transformer: TextTransformer) -> None:
+        """Start from weights of CLIP's text transformer; most methods ignore them."""
+
+    def numbers_per_pair(self, n_word: int, n_frame: int, dim: int) -> int:
+        """Return how many numbers :attr:`similarity` holds at once for a pair, at most.
+
+        Evaluation chooses its tiles by it, so that they fit into memory.
+
+        Args:
+            n_word: words a text, 0 for a method that wants none.
+            n_frame: frames a video.
+            dim: width of the embeddings.
+        """
+        if n_word:  # cosines of words and frames, and their maxima
+            return 4 * n_word * n_frame
+        return COPIES_PER_PAIR * dim + 4 * n_frame
+
+
+class Pooling(Method, ABC):
+    """Turns the frames of each video into one embedding per query text; its score is their cosine.
+
+    A pooling that ignores the text returns axis 0 of size 1, and says so by its family.
+    """
+
+    family: ClassVar[Family] = "text-conditioned"
+
     @abstractmethod
-    def forward(self, text: Tensor, frames: Tensor, mask: Tensor) -> Tensor:
+    def pool(self, text: Tensor, frames: Tensor, mask: Tensor) -> Tensor:
         """Pool each video's frames for each text.
 
         Args:
@@ -49,8 +119,27 @@ class Pooling(nn.Module, ABC):
             ``(text | 1, video, dim)``, any norm.
         """
 
-    def start_from(self, text_transformer: TextTransformer) -> None:
-        """Start from weights of CLIP's text transformer; most methods ignore them."""
+    def forward(self, text: Tensor, frames: Tensor, mask: Tensor) -> Tensor:
+        """Pool, as torch calls a module."""
+        return self.pool(text, frames, mask)
+
+    def similarity(self, text: Tensor, frames: Tensor, mask: Tensor) -> Tensor:
+        """Return the cosine of each text with each video pooled for it, ``(text, video)``.
+
+        Raises:
+            ValueError: :meth:`pool` returned another shape than ``(text | 1, video, dim)``.
+        """
+        pooled = self.pool(text, frames, mask)
+        if pooled.shape not in {(n, len(frames), text.shape[1]) for n in (1, len(text))}:
+            raise ValueError(
+                f"{type(self).__name__}: expected the shape (1 or {len(text)}, {len(frames)}, "
+                f"{text.shape[1]}) of (text, video, dim); got {tuple(pooled.shape)}"
+            )
+        return cosine(pooled, text)
+
+
+COPIES_PER_PAIR = 8
+"""Upper estimate of the ``(text, video, dim)`` arrays that a pooling holds at once."""
 
 
 def unit(vectors: Tensor) -> Tensor:
@@ -66,6 +155,19 @@ def unit(vectors: Tensor) -> Tensor:
     """
     norm = torch.linalg.vector_norm(vectors, dim=-1, keepdim=True)
     return vectors / torch.where(norm > 0, norm, torch.ones_like(norm))
+
+
+def cosine(pooled: Tensor, text: Tensor) -> Tensor:
+    """Return the cosine of each text with each video pooled for it.
+
+    Args:
+        pooled: ``(text | 1, video, dim)``.
+        text: ``(text, dim)``.
+
+    Returns:
+        ``(text, video)``.
+    """
+    return torch.einsum("tvd,td->tv", unit(pooled), unit(text))
 
 
 def without_padding(frames: Tensor, mask: Tensor) -> Tensor:

@@ -33,6 +33,7 @@ from xpool.training.recipes import (
     import_path,
     most_frames,
     recipe_for,
+    wants_words,
 )
 from xpool.training.selection import Selection
 from xpool.training.towers import compiler
@@ -256,6 +257,14 @@ def _fits(params: Setting, method: str, benchmark: str, path: Path) -> None:
         raise InputError(
             f"{path}: train.frames: {params.train.frames} frames are more than {method} has "
             f"positions for ({most:g}: recipes.{method}.{benchmark}.pooling.positions)"
+        )
+    if (
+        params.train.reads == "embeddings"
+        and not params.embeddings.words
+        and wants_words(import_path(method))
+    ):
+        raise InputError(
+            f"{path}: embeddings.words: false, but {method} compares words with frames; write true"
         )
     library = plugins.load(f"xpool.encoders.{params.encoder.library}", "ENCODER")
     width = library.width(params.encoder)

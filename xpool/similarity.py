@@ -1,8 +1,8 @@
 """Similarity of every text with every video, for any method, in bounded memory.
 
-All methods share one expression, the cosine of the text's raw embedding with the video as pooled
-for that text: in the training loss (:func:`pair_similarity`), in evaluation (:func:`similarity`),
-and in retrieval from a gallery that need not fit into memory (:func:`top_k`).
+The same expression of a method, its ``similarity``, serves in the training loss
+(:func:`pair_similarity`), in evaluation (:func:`similarity`), and in retrieval from a gallery that
+need not fit into memory (:func:`top_k`).
 """
 
 import math
@@ -13,65 +13,77 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from xpool.pooling import slices, tied, unit, without_padding
+from xpool.pooling import Contrast, Method, slices, tied, without_padding
 from xpool.project.errors import InputError
-
-# Upper estimate of the (text, video, dim) arrays that a pooling holds at once.
-COPIES_PER_PAIR = 8
+from xpool.words import Words
 
 
-def cosine(pooled: Tensor, text: Tensor) -> Tensor:
-    """Return the cosine of each text with each video pooled for it.
-
-    Args:
-        pooled: ``(text | 1, video, dim)``.
-        text: ``(text, dim)``.
-
-    Returns:
-        ``(text, video)``.
-    """
-    return torch.einsum("tvd,td->tv", unit(pooled), unit(text))
-
-
-def pair_similarity(method: nn.Module, text: Tensor, frames: Tensor, mask: Tensor) -> Tensor:
+def pair_similarity(
+    method: Method, text: Tensor, frames: Tensor, mask: Tensor, *words: Tensor
+) -> Tensor:
     """Return the similarity of a training batch, in one piece and with gradient.
 
-    Pooling and cosine run in float32 even under autocast: a bfloat16 cosine has two significant
-    digits and makes ties, and a temperature of 0.01 multiplies its error.
+    It runs in float32 even under autocast: a bfloat16 cosine has two significant digits and makes
+    ties, and a temperature of 0.01 multiplies its error.
 
     Args:
-        method: a ``Pooling``.
+        method: its ``similarity`` scores the pairs.
         text: ``(text, dim)`` raw embeddings.
         frames: ``(video, frame, dim)`` raw embeddings.
         mask: ``(video, frame)`` bool, True where the frame exists.
+        words: of a method that wants them: ``(text, word, dim)`` raw embeddings, and their
+            ``(text, word)`` mask.
 
     Returns:
-        ``(text, video)`` cosine, float32, or float64 if an input is.
+        ``(text, video)``, float32, or float64 if an input is.
 
     Raises:
-        ValueError: the method returned another shape than ``(text | 1, video, dim)``.
+        ValueError: the method returned another shape.
     """
     with torch.autocast(text.device.type, enabled=False):
-        text, frames = _at_least_float32(text, frames)
-        return cosine(_pooled(method, text, frames, mask), text)
+        return _scored(method, *_exact(text, frames, mask, *words))
 
 
-def _pooled(method: nn.Module, text: Tensor, frames: Tensor, mask: Tensor) -> Tensor:
-    """Call the method and check what it returns: ``(text | 1, video, dim)``."""
-    pooled: Tensor = method(text, frames, mask)
-    if pooled.shape not in {(n, len(frames), text.shape[1]) for n in (1, len(text))}:
+def pair_losses(
+    method: Method, contrast: Contrast, text: Tensor, frames: Tensor, mask: Tensor, *words: Tensor
+) -> dict[str, Tensor]:
+    """Return a method's own terms of the loss, in the precision of :func:`pair_similarity`.
+
+    Args:
+        method: its ``losses`` are asked.
+        contrast: the contrastive loss with the present scale.
+        text: ``(pair, dim)``; this and the rest as for :func:`pair_similarity`.
+        frames: ``(pair, frame, dim)``: the video of each text.
+        mask: ``(pair, frame)`` bool.
+        words: see :func:`pair_similarity`.
+    """
+    with torch.autocast(text.device.type, enabled=False):
+        return method.losses(contrast, *_exact(text, frames, mask, *words))
+
+
+def _exact(text: Tensor, frames: Tensor, mask: Tensor, *words: Tensor) -> tuple[Tensor, ...]:
+    """Bring the embeddings of a batch to float32 or float64, and leave its masks."""
+    text, frames, *of_words = _at_least_float32(text, frames, *words[:1])
+    return text, frames, mask, *of_words, *words[1:]
+
+
+def _scored(method: Method, text: Tensor, frames: Tensor, mask: Tensor, *words: Tensor) -> Tensor:
+    """Call the method and check what it returns: ``(text, video)``."""
+    scores = method.similarity(text, frames, mask, *words)
+    if scores.shape != (len(text), len(frames)):
         raise ValueError(
-            f"{type(method).__name__}: expected the shape (1 or {len(text)}, {len(frames)}, "
-            f"{text.shape[1]}) of (text, video, dim); got {tuple(pooled.shape)}"
+            f"{type(method).__name__}.similarity: expected the shape {len(text), len(frames)} "
+            f"of (text, video); got {tuple(scores.shape)}"
         )
-    return pooled
+    return scores
 
 
 def similarity(
-    method: nn.Module,
+    method: Method,
     text: Tensor,
     frames: Tensor,
     mask: Tensor | None = None,
+    words: Words | None = None,
     *,
     memory_mib: float = 256,
     blocks: tuple[int, int] | None = None,
@@ -84,59 +96,59 @@ def similarity(
     frames. So do all videos for a text that tells them apart by rounding only
     (:func:`xpool.pooling.tied`).
 
-    ``direct`` pools for each pair and takes the cosine; it works for every method, and the others
-    are tested against it. ``factorised`` calls the method's own ``similarity(text, frames, mask)``,
-    which must give the same values to rounding. ``auto`` does so if the method has one and its
-    ``similarity_pays(text, frames)`` says that it is faster.
+    ``direct`` calls the method's ``similarity``, which training uses too; the other form is tested
+    against it. ``factorised`` calls its ``factorised(text, frames, mask)``, which must give the
+    same values to rounding, and has its own bound on memory. ``auto`` does so if the method has one
+    and its ``factorised_pays(text, frames)`` says that it is faster.
 
     Args:
-        method: a ``Pooling``, on the device of the inputs; scored in eval mode.
+        method: on the device of the inputs; scored in eval mode.
         text: ``(text, dim)`` raw embeddings.
         frames: ``(video, frame, dim)`` raw embeddings; padded frames hold any finite value.
         mask: ``(video, frame)`` bool, True where the frame exists; None: all exist.
-        memory_mib: rough bound on the direct scorer's working memory, in MiB; a method's own
-            similarity has its own bound.
+        words: the words of the texts, for a method that wants them.
+        memory_mib: rough bound on the direct scorer's working memory, in MiB.
         blocks: number of texts and of videos per tile, instead of ``memory_mib``.
         scorer: see above.
 
     Returns:
-        ``(text, video)`` cosine, float32, or float64 if an input is.
+        ``(text, video)``, float32, or float64 if an input is.
 
     Raises:
         InputError: NaN or infinity in an input, a value (also of a weight) whose square overflows
             or vanishes, or a video without any frame.
-        ValueError: the shapes do not fit each other, or the method has no factorised scorer.
+        ValueError: the shapes do not fit each other, the method wants words and there are none, or
+            it has no factorised scorer.
     """
     mask = _checked_mask(text, frames, mask)
     text, frames = _at_least_float32(text, frames)
+    words = _checked_words(method, text, words)
     _check_range(method, text, frames, mask)
     distinct, index = torch.unique(text, dim=0, return_inverse=True)
+    words = None if words is None else words[_first_of_each(index, len(distinct))]
     frames, mask, column = _distinct_videos(frames, mask)
     with (
         torch.no_grad(),
         torch.autocast(text.device.type, enabled=False),
         _evaluating(method),
     ):
-        own = None if scorer == "direct" else getattr(method, "similarity", None)
+        own = None if scorer == "direct" else getattr(method, "factorised", None)
         if own is None and scorer == "factorised":
-            raise ValueError(f"{type(method).__name__} has no similarity of its own; use 'direct'")
-        pays = getattr(method, "similarity_pays", None)
+            raise ValueError(f"{type(method).__name__} has no factorised form; use 'direct'")
+        pays = getattr(method, "factorised_pays", None)
         if own is not None and (scorer != "auto" or pays is None or pays(distinct, frames)):
             scores: Tensor = own(distinct, frames, mask)
         else:
-            if blocks is None:
-                blocks = _block_sizes(len(distinct), frames, memory_mib)
-            scores = _tiled(method, distinct, frames, mask, blocks)
-    if scores.shape != (len(distinct), len(frames)):
-        raise ValueError(
-            f"{type(method).__name__}.similarity: expected the shape {len(distinct), len(frames)} "
-            f"of (text, video); got {tuple(scores.shape)}"
-        )
+            scores = _tiled(method, distinct, frames, mask, words, memory_mib, blocks)
     return scores[index] if column is None else scores[:, column][index]
 
 
 def top_k(
-    method: nn.Module, text: Tensor, blocks: Iterable[tuple[Tensor, Tensor]], k: int
+    method: Method,
+    text: Tensor,
+    blocks: Iterable[tuple[Tensor, Tensor]],
+    k: int,
+    words: Words | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Return the ``k`` most similar videos of each text, best first.
 
@@ -145,11 +157,12 @@ def top_k(
     fixed cost of a block does not matter (X-Pool multiplies its weights together).
 
     Args:
-        method: a ``Pooling``, on the device of the inputs.
+        method: on the device of the inputs.
         text: ``(text, dim)`` raw embeddings.
         blocks: frames ``(video, frame, dim)`` and mask ``(video, frame)`` of some videos at a time,
             in the gallery's order; the number of frames may differ between blocks.
         k: number of videos to keep.
+        words: the words of the texts, for a method that wants them.
 
     Returns:
         Similarity and index in the gallery (from 0), each ``(text, min(k, videos))``.
@@ -162,7 +175,7 @@ def top_k(
         raise ValueError(f"top_k: k must be at least 1; got {k}")
     scores, videos, seen = None, None, 0
     for frames, mask in blocks:
-        found = similarity(method, text, frames, mask)
+        found = similarity(method, text, frames, mask, words)
         number = torch.arange(seen, seen + len(frames), device=found.device).expand_as(found)
         seen += len(frames)
         if scores is not None and videos is not None:
@@ -176,32 +189,64 @@ def top_k(
 
 
 def _tiled(
-    method: nn.Module, text: Tensor, frames: Tensor, mask: Tensor, blocks: tuple[int, int]
+    method: Method,
+    text: Tensor,
+    frames: Tensor,
+    mask: Tensor,
+    words: Words | None,
+    memory_mib: float,
+    blocks: tuple[int, int] | None,
 ) -> Tensor:
-    """Fill ``(text, video)`` tile by tile."""
+    """Fill ``(text, video)`` tile by tile; texts of one length share a tile, for less padding."""
+    n_word = 0 if words is None else int(words.count.max())
+    numbers = method.numbers_per_pair(n_word, *frames.shape[1:])
+    n_text, n_video = blocks or _block_sizes(len(text), frames, numbers, memory_mib)
+    if method.family == "text-agnostic":
+        n_text = len(text)  # each video is pooled once
+    order = None if words is None else words.count.argsort(stable=True)
     scores = text.new_empty(len(text), len(frames))
-    for videos in slices(len(frames), blocks[1]):
-        for texts in slices(len(text), blocks[0]):
-            tile = text[texts]
-            pooled = _pooled(method, tile, frames[videos], mask[videos])
-            if len(pooled) < len(tile):  # one embedding for all texts: pool these videos once
-                scores[:, videos] = cosine(pooled, text)
-                break
-            scores[texts, videos] = cosine(pooled, tile)
+    for videos in slices(len(frames), n_video):
+        for texts in slices(len(text), n_text):
+            pairs = frames[videos], mask[videos]
+            if words is None or order is None:
+                scores[texts, videos] = _scored(method, text[texts], *pairs)
+            else:
+                rows = order[texts]
+                of_tile = words[rows].padded()
+                scores[rows, videos] = _scored(method, text[rows], *pairs, *of_tile)
     return tied(scores)
 
 
-def _block_sizes(n_text: int, frames: Tensor, memory_mib: float) -> tuple[int, int]:
+def _block_sizes(n_text: int, frames: Tensor, numbers: int, memory_mib: float) -> tuple[int, int]:
     """Return the numbers of texts and of videos whose tile fits into the memory.
 
     A method projects a block's frames once per tile, so a tile holds more texts than videos.
+
+    Args:
+        n_text: number of all texts.
+        frames: ``(video, frame, dim)``: all videos.
+        numbers: how many numbers a pair takes.
+        memory_mib: memory of a tile.
     """
-    n_video, n_frame, dim = frames.shape
-    pair_bytes = frames.element_size() * (COPIES_PER_PAIR * dim + 4 * n_frame)
-    pairs = max(1, int(memory_mib * 2**20 / pair_bytes))
+    pairs = max(1, int(memory_mib * 2**20 / (frames.element_size() * numbers)))
     texts = min(n_text, 2 * math.isqrt(pairs))
-    videos = max(1, min(n_video, pairs // texts))
+    videos = max(1, min(len(frames), pairs // texts))
     return max(1, min(n_text, pairs // videos)), videos
+
+
+def _checked_words(method: Method, text: Tensor, words: Words | None) -> Words | None:
+    """Return the words in the texts' dtype, or None for a method that wants none."""
+    if not method.wants_words:
+        return None
+    if words is None or len(words) != len(text) or words.values.shape[1:] != text.shape[1:]:
+        given = "none" if words is None else f"{len(words)} x {tuple(words.values.shape[1:])}"
+        raise ValueError(
+            f"{type(method).__name__} wants the words of {len(text)} texts, each of dim "
+            f"{text.shape[1]}; got {given}"
+        )
+    if not torch.isfinite(words.values.abs().amax()):
+        raise InputError("words: NaN or infinity among the embeddings; make them again")
+    return Words(values=words.values.to(text.dtype), start=words.start, count=words.count)
 
 
 def _checked_mask(text: Tensor, frames: Tensor, mask: Tensor | None) -> Tensor:
@@ -281,9 +326,14 @@ def _distinct_videos(frames: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tens
     found, index = torch.unique(keys, dim=0, return_inverse=True)
     if len(found) == len(frames):
         return frames, mask, None
-    first = index.new_full((len(found),), len(frames))
-    first.scatter_reduce_(0, index, torch.arange(len(index), device=index.device), "amin")
+    first = _first_of_each(index, len(found))
     return frames[first], mask[first], index
+
+
+def _first_of_each(index: Tensor, count: int) -> Tensor:
+    """Return ``(count,)``: the first position of each number below ``count`` in an index."""
+    first = index.new_full((count,), len(index))
+    return first.scatter_reduce_(0, index, torch.arange(len(index), device=index.device), "amin")
 
 
 def _first(rows: Tensor) -> int:

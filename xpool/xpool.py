@@ -85,7 +85,7 @@ class XPool(Pooling):
         self.layer_norm3 = nn.LayerNorm(dim)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, text: Tensor, frames: Tensor, mask: Tensor) -> Tensor:
+    def pool(self, text: Tensor, frames: Tensor, mask: Tensor) -> Tensor:
         """Pool for each pair of a text and a video.
 
         Holds several arrays of the result's size at once; callers bound the memory by passing
@@ -114,16 +114,16 @@ class XPool(Pooling):
         weights: Tensor = self.cross_attn.weights(self.layer_norm1(text), frames, mask)
         return weights
 
-    def similarity(self, text: Tensor, frames: Tensor, mask: Tensor) -> Tensor:
+    def factorised(self, text: Tensor, frames: Tensor, mask: Tensor) -> Tensor:
         """Score all pairs by the factorised form: ``(text, video)``, 0 for a text of zeros.
 
-        Gives the cosine of :meth:`forward`'s result, to rounding, for a fraction of the work.
+        Gives the cosine of :meth:`pool`'s result, to rounding, for a fraction of the work.
         :func:`xpool.similarity.similarity` checks the inputs and calls it.
         """
         return factorised.similarity(self, text, frames, mask)
 
-    def similarity_pays(self, text: Tensor, frames: Tensor) -> bool:
-        """Return whether :meth:`similarity` is likely faster than pooling for each pair."""
+    def factorised_pays(self, text: Tensor, frames: Tensor) -> bool:
+        """Return whether :meth:`factorised` is likely faster than pooling for each pair."""
         return factorised.pays(self.cross_attn.heads, text, frames)
 
 

@@ -24,7 +24,7 @@ from safetensors.torch import load_file, save_file
 from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPTokenizerFast
 
 from xpool.encoders.base import EncoderParams, open_encoder, vit_name
-from xpool.encoders.embed import embed_images, embed_texts
+from xpool.encoders.embed import embed_images, embed_texts, embed_words
 from xpool.encoders.huggingface import HuggingFace
 from xpool.encoders.openclip import CONFIG, WEIGHTS, OpenClip
 from xpool.project.errors import InputError
@@ -544,6 +544,40 @@ def test_embed_texts_equals_one_by_one(encoder, batch_size):
     assert found.shape == (len(TEXTS), WIDTH)
     assert found.dtype == torch.float32
     torch.testing.assert_close(found, torch.stack(expected), rtol=1e-5, atol=1e-5)
+
+
+@torch.inference_mode()
+def test_words_are_the_towers_tokens_and_the_last_is_the_text(encoder):
+    tokens = encoder.tokenize(TEXTS)
+    counts = encoder.word_counts(tokens)
+    assert counts.tolist() == [min(n, CONTEXT) for n in encoder.token_counts(TEXTS)]
+    both = encoder.encode_text_and_words(tokens)
+    torch.testing.assert_close(both[:, 0], encoder.encode_text(tokens), rtol=1e-5, atol=1e-5)
+    # attention is causal: a token's state is the last one of the text that ends with it
+    end = int(tokens[1, counts[1] - 1])
+    cut = tokens[1].clone()
+    assert counts[1] > 3
+    for position in range(1, int(counts[1]) - 1):
+        shorter = torch.full_like(cut, 0)
+        shorter[: position + 1] = cut[: position + 1]
+        whole = encoder.encode_words(shorter[None])[0, position]
+        torch.testing.assert_close(both[1, 1 + position], whole, rtol=1e-5, atol=1e-5)
+    assert torch.equal(both[1, int(counts[1])], both[1, 0]), end
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 100])
+def test_embed_words_equals_one_by_one(encoder, batch_size):
+    texts = [*TEXTS, TEXTS[0]]
+    found = embed_words(encoder, texts, batch_size)
+    assert found.values.dtype == torch.float32
+    values, exists = found.padded()
+    with torch.inference_mode():
+        for row, text in enumerate(texts):
+            tokens = encoder.tokenize([text])
+            count = int(encoder.word_counts(tokens))
+            assert exists[row].sum() == count
+            expected = encoder.encode_words(tokens)[0, :count]
+            torch.testing.assert_close(values[row, :count], expected, rtol=1e-5, atol=1e-5)
 
 
 def test_embed_texts_encodes_equal_captions_once(encoder, monkeypatch):

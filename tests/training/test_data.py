@@ -14,6 +14,8 @@ from xpool.training.cell import new_model
 from xpool.training.data import Batch, FrameData
 from xpool.training.fit import new_optimizer, update
 from xpool.training.loader import on_device
+from xpool.training.model import total
+from xpool.training.recipes import wants_words
 
 VIDEOS, CAPTIONS = 6, 4
 EXACT = {"rtol": 1e-9, "atol": 1e-12}
@@ -41,7 +43,7 @@ def loss_and_gradients(data, batch, method="xpool.xpool", **train):
     encode = model.towers.encoder.encode_image
     model.towers.encoder.encode_image = lambda images: encode(images.double())
     torch.manual_seed(0)  # of dropout
-    loss = model(*batch)
+    loss = total(model(*batch))
     loss.backward()
     return loss, {name: value.grad for name, value in model.named_parameters()}
 
@@ -95,10 +97,13 @@ def test_encoding_a_video_once_changes_neither_loss_nor_gradient(data, rows, met
     assert_same(*(loss_and_gradients(data, batch, method) for batch in (once, copies)))
 
 
-@pytest.mark.parametrize("method", ["xpool.xpool", "baselines.self_attention"])
+@pytest.mark.parametrize(
+    "method", ["xpool.xpool", "baselines.self_attention", "baselines.token_max"]
+)
 @pytest.mark.parametrize("size", [1, 2, 3, 4, 10, 64])
-def test_micro_batches_change_neither_loss_nor_gradient(data, rows, method, size):
+def test_micro_batches_change_neither_loss_nor_gradient(data, rows, method, size, monkeypatch):
     """Oracle: the batch in one piece. Sizes that divide it and that do not, and larger ones."""
+    monkeypatch.setattr(data, "_words", wants_words(method))
     batch = data.batch(rows, seed=3)
     found = loss_and_gradients(data, batch, method, micro_batch=size)
     assert_same(found, loss_and_gradients(data, batch, method))
@@ -115,7 +120,7 @@ def test_micro_batches_draw_one_dropout_for_both_passes(data, rows):
 
     def loss():
         torch.manual_seed(0)
-        return model(*batch)
+        return total(model(*batch))
 
     loss().backward()
     with torch.no_grad():
@@ -143,7 +148,7 @@ def test_a_micro_batch_is_all_that_the_encoder_sees_and_keeps_nothing(data, rows
 
         model.towers.encoder.encode_image = notes
         with torch.autograd.graph.saved_tensors_hooks(holds, lambda tensor: tensor):
-            loss = model(*data.batch(rows, seed=3))
+            loss = total(model(*data.batch(rows, seed=3)))
         loss.backward()
         seen[size], kept[size] = images, sum(held)
     (whole,) = seen[None]
@@ -162,7 +167,7 @@ def test_a_step_reads_nothing_back_from_the_device(data, rows, method, size):
     with FakeTensorMode(allow_non_fake_inputs=True):
         loss = update(model, batch, optimizer, accelerator, a_cell.train)
         with pytest.raises(DataDependentOutputException):
-            float(loss)
+            float(total(loss))
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

@@ -23,7 +23,7 @@ from xpool.training import fit
 from xpool.training.cell import new_model
 from xpool.training.data import EmbeddingData
 from xpool.training.loader import Order
-from xpool.training.recipes import TrainParams
+from xpool.training.recipes import TrainParams, wants_words
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +78,7 @@ def test_a_trial_never_sees_the_test_split(embeddings, tmp_path, monkeypatch):
 
     monkeypatch.setattr(EmbeddingData, "gallery", notes)
     a_cell = cell()
-    data = EmbeddingData(embeddings, a_cell.train, FRAMES)
+    data = EmbeddingData(embeddings, a_cell.train, FRAMES, wants_words(a_cell.method))
     fit.fit(a_cell, data, tmp_path, accelerate.Accelerator(cpu=True), lambda row: None)
     assert seen == ["val"] * 4
 
@@ -208,7 +208,7 @@ def test_order_visits_every_row_once_an_epoch_in_another_order():
 def test_self_attention_starts_from_the_text_transformer(embeddings):
     """CLIP4Clip's initialisation: a random one is an unfair stand-in."""
     a_cell = cell("baselines.self_attention")
-    data = EmbeddingData(embeddings, a_cell.train, FRAMES)
+    data = EmbeddingData(embeddings, a_cell.train, FRAMES, wants_words(a_cell.method))
     state = new_model(a_cell, data).state_dict()
     source = data.text_transformer()
     assert torch.equal(
@@ -323,7 +323,7 @@ def test_deterministic_asks_torch_for_it_and_changes_nothing_on_a_cpu(
         assert torch.are_deterministic_algorithms_enabled()
         assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
         assert environment(accelerator.device)["determinism"]["algorithms"] is True
-        data = EmbeddingData(embeddings, a_cell.train, FRAMES)
+        data = EmbeddingData(embeddings, a_cell.train, FRAMES, wants_words(a_cell.method))
         (tmp_path / "same").mkdir()
         assert same_files(plain, fit.fit(a_cell, data, tmp_path / "same", accelerator))
     finally:

@@ -22,6 +22,8 @@ from xpool.training import fit
 from xpool.training.cell import new_model
 from xpool.training.data import EmbeddingData, FrameData
 from xpool.training.loader import Order, _Batches
+from xpool.training.model import total
+from xpool.training.recipes import wants_words
 
 PAIRS = 23
 """Training pairs: with 8 a batch, neither the whole batches nor the last one divide by 3."""
@@ -53,21 +55,31 @@ def test_no_pair_of_an_epoch_is_lost(world, tmp_path):
     assert [tuple(t.tolist()) for t in data._cache.text[order.batch_rows(0)]] == texts[:32]
 
 
+CASES = {
+    "embeddings": ("embeddings", "xpool.xpool"),
+    "frames": ("frames", "xpool.xpool"),
+    "words": ("embeddings", "baselines.token_max"),
+    "words of frames": ("frames", "baselines.token_max"),
+}
+"""What is trained: the regime and the method."""
+
+
 def trained(folder):
-    """In any number of processes: train in both regimes, take one step's gradient, embed a split.
+    """In any number of processes: train each case, take one step's gradient, embed a split.
 
     The main process writes all that into ``folder``.
     """
     accelerator = accelerate.Accelerator()
-    for reads in ("embeddings", "frames"):
-        a_cell = cell(reads=reads, epochs=1, batch_size=8, evaluations_per_epoch=1)
+    for name, (reads, method) in CASES.items():
+        a_cell = cell(method, reads=reads, epochs=1, batch_size=8, evaluations_per_epoch=1)
+        words = wants_words(method)
         source = Path("data/mini/embeddings/msvd")
         frozen = reads == "embeddings"
         data = (
-            EmbeddingData(source, a_cell.train, FRAMES) if frozen
-            else FrameData("mini", "msvd", a_cell.train, FRAMES)
+            EmbeddingData(source, a_cell.train, FRAMES, words) if frozen
+            else FrameData("mini", "msvd", a_cell.train, FRAMES, words)
         )  # fmt: skip
-        work = folder / reads
+        work = folder / name
         work.mkdir(parents=True, exist_ok=True)
         fit.fit(a_cell, data, work, accelerator)
         model = new_model(a_cell, data)
@@ -77,13 +89,15 @@ def trained(folder):
             data, order, 0, 0, accelerator.process_index, accelerator.num_processes
         )  # fmt: skip
         torch.manual_seed(0)
-        loss = wrapped(*batches[2])  # the last batch: 7 pairs
+        loss = total(wrapped(*batches[2]))  # the last batch: 7 pairs
         accelerator.backward(loss)
         with torch.no_grad():
             gallery = data.gallery(model.eval().towers, "val")
         if accelerator.is_main_process:
             gradients = {name: value.grad for name, value in model.named_parameters()}
             found = {"loss": loss.detach()[None]} | gradients
+            if gallery.words:
+                found |= {"words": gallery.words.values, "counts": gallery.words.count}
             found |= {"texts": gallery.text, "videos": gallery.frames, "masks": gallery.mask}
             save_file({k: v.contiguous() for k, v in found.items()}, work / "step.safetensors")
             (work / "world.json").write_text(json.dumps(accelerator.num_processes))
@@ -129,12 +143,12 @@ def test_any_number_of_processes_gives_what_one_gives(world, launcher, project, 
         },
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
-    for reads in ("embeddings", "frames"):
-        assert json.loads((folder / reads / "world.json").read_text()) == world
-        one, several = (f / reads / "step.safetensors" for f in (alone, folder))
+    for case in CASES:
+        assert json.loads((folder / case / "world.json").read_text()) == world
+        one, several = (f / case / "step.safetensors" for f in (alone, folder))
         # a gradient is off by what rounding of the others' sum moves; weights by Adam's first steps
         assert_same(load_file(one), load_file(several), atol=2e-6, rtol=1e-4)
-        one, several = (f / reads / "finished" for f in (alone, folder))
+        one, several = (f / case / "finished" for f in (alone, folder))
         checkpoints = (load_file(f / "checkpoint.safetensors") for f in (one, several))
         assert_same(*checkpoints, atol=2e-5, rtol=2e-4)
         curves = [pd.read_csv(f / "curve.csv") for f in (one, several)]

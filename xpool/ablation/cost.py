@@ -32,7 +32,7 @@ def gallery_cost_ms(trained: Trained, lab: Lab) -> float:
 
     def score() -> None:
         with torch.inference_mode():
-            similarity(method, gallery.text, gallery.frames, gallery.mask)
+            similarity(method, *gallery.embeddings())
 
     scoring_s = _least_time_s(score, lab.accelerator.device) / len(gallery.video_ids)
     return 1000 * (frame_s * gallery.frames.shape[1] + scoring_s)

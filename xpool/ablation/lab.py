@@ -19,7 +19,7 @@ from torch import Tensor
 
 from xpool.data.frame_cache import FramesParams
 from xpool.metrics import REPORTED, ranks, retrieval_metrics
-from xpool.pooling import Pooling
+from xpool.pooling import Method
 from xpool.project import paths
 from xpool.project.digests import content
 from xpool.project.fingerprints import code_digests
@@ -30,7 +30,14 @@ from xpool.training.cell import Cell, Purpose, new_model
 from xpool.training.checkpoints import load_weights
 from xpool.training.data import Data, EmbeddingData, Gallery, open_data
 from xpool.training.fit import fit, new_accelerator
-from xpool.training.recipes import Recipe, TrainParams, checked, recipe_for, short_name
+from xpool.training.recipes import (
+    Recipe,
+    TrainParams,
+    checked,
+    recipe_for,
+    short_name,
+    wants_words,
+)
 
 Scalar = bool | int | float | str
 Point = Mapping[str, Scalar]
@@ -60,7 +67,7 @@ class Trained:
     """
 
     cell: Cell
-    pooling: Pooling
+    pooling: Method
     gallery: Gallery
     scores: Tensor
     """``(text, video)``"""
@@ -116,7 +123,12 @@ class Lab:
         return kept
 
     def data(
-        self, benchmark: str, train: TrainParams, frames: FramesParams, folder: Path | None = None
+        self,
+        benchmark: str,
+        train: TrainParams,
+        frames: FramesParams,
+        words: bool = False,
+        folder: Path | None = None,
     ) -> Data:
         """Open a benchmark as these params read it; the last four stay open.
 
@@ -124,19 +136,20 @@ class Lab:
             benchmark: its name.
             train: section ``train``.
             frames: section ``frames``.
+            words: whether the method wants the words of texts.
             folder: cached embeddings to read in place of the benchmark's own.
         """
         read_by = train.model_dump_json(
             include={"reads", "frames", "batch_size", "workers", "compile"}
         )
-        key = (benchmark, read_by, frames.model_dump_json(), folder)
+        key = (benchmark, read_by, frames.model_dump_json(), words, folder)
         if key not in self._data:
             if len(self._data) >= 4:
                 del self._data[next(iter(self._data))]
             if folder:
-                self._data[key] = EmbeddingData(folder, train, frames)
+                self._data[key] = EmbeddingData(folder, train, frames, words)
             else:
-                self._data[key] = open_data(setting(), benchmark, train, frames)
+                self._data[key] = open_data(setting(), benchmark, train, frames, words)
         return self._data[key]
 
     def train(
@@ -159,7 +172,7 @@ class Lab:
             embeddings: cached embeddings to read in place of the benchmark's own.
         """
         cell, frames = changed_cell(benchmark, method, seed, epochs, changes)
-        data = self.data(benchmark, cell.train, frames, embeddings)
+        data = self.data(benchmark, cell.train, frames, wants_words(method), embeddings)
         folder = self.folder / f"seed-{seed}"
         folder.mkdir(parents=True, exist_ok=True)
         finished = fit(cell, data, folder, self.accelerator, self.report)
@@ -187,7 +200,7 @@ class Lab:
         model = model.to(self.accelerator.device).eval()
         with torch.inference_mode():
             gallery = data.gallery(model.towers, "val")
-            scores = similarity(model.pooling, gallery.text, gallery.frames, gallery.mask)
+            scores = similarity(model.pooling, *gallery.embeddings())
         return Trained(cell=cell, pooling=model.pooling, gallery=gallery, scores=scores)
 
 

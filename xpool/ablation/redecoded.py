@@ -17,6 +17,7 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
+import torch
 
 from xpool.data import decode, decode_decord
 from xpool.data.decode import Decoded
@@ -25,6 +26,7 @@ from xpool.data.manifest import read_videos
 from xpool.data.packing import pack
 from xpool.encoders.base import best_device, open_encoder
 from xpool.encoders.embed import EmbeddingsParams, embed_frames
+from xpool.encoders.embedding_cache import WORDS, EmbeddingCache
 from xpool.project import paths
 from xpool.project.command import available_cores
 from xpool.project.params import read, setting
@@ -78,6 +80,9 @@ def _embed(benchmark: str, job: Callable[..., Decoded], work: Path) -> Path:
         shutil.copy(cached / name, embedded / name)
     texts[kept].reset_index(drop=True).to_parquet(embedded / "texts.parquet")
     np.save(embedded / "text.npy", np.load(cached / "text.npy")[kept])
+    if (cached / WORDS).is_file():
+        words = EmbeddingCache(cached).words()[torch.from_numpy(kept)].alone()
+        words.values.numpy().tofile(embedded / WORDS)
     videos = ((video_id, *frames.stored(video_id)) for video_id in frames.video_ids)
     encoder = open_encoder(paths.encoder(setting())).to(best_device()).eval()
     batch_size = read("embeddings", EmbeddingsParams).batch_size

@@ -122,6 +122,25 @@ class Encoder(nn.Module, ABC):
         """``(text, token)`` ids to raw ``(text, dim)`` embeddings."""
 
     @abstractmethod
+    def encode_words(self, tokens: Tensor) -> Tensor:
+        """``(text, token)`` ids to raw ``(text, token, dim)`` embeddings, one a token.
+
+        They are the text tower's last states, each through the final norm and projection. The last
+        token's is the text's own embedding.
+        """
+
+    @abstractmethod
+    def word_counts(self, tokens: Tensor) -> Tensor:
+        """Return the ``(text,)`` numbers of tokens from start to end, both included."""
+
+    def encode_text_and_words(self, tokens: Tensor) -> Tensor:
+        """Return ``(text, 1 + token, dim)``: :meth:`encode_text` before :meth:`encode_words`."""
+        words = self.encode_words(tokens)
+        end = self.word_counts(tokens) - 1
+        own = words[torch.arange(len(words), device=words.device), end]
+        return torch.cat([own[:, None], words], dim=1)
+
+    @abstractmethod
     def encode_image(self, pixels: Tensor) -> Tensor:
         """Normalised ``(image, 3, size_px, size_px)`` pixels to raw ``(image, dim)`` embeddings."""
 

@@ -19,13 +19,17 @@ from torch import Tensor
 from xpool.data import transforms
 from xpool.data.frame_cache import Frames
 from xpool.encoders.base import Encoder
+from xpool.encoders.embedding_cache import WORDS
 from xpool.encoders.processes import here, joined, part_of
 from xpool.encoders.text_transformer import write_text_transformer
 from xpool.project.params import Section
 from xpool.project.progress import progress
 from xpool.project.workspace import WORK, publish, write_json
+from xpool.words import Words
 
 log = logging.getLogger(__name__)
+WORDS_AT_A_TIME = 20_000
+"""Captions whose words are in memory at once, padded: 2 GB with 512 dimensions and 50 tokens."""
 
 
 class EmbeddingsParams(Section):
@@ -33,13 +37,15 @@ class EmbeddingsParams(Section):
 
     batch_size: int = Field(ge=1)
     """Number of images or captions in one pass of a tower."""
+    words: bool
+    """Whether the words of captions are cached too, for methods that compare words with frames."""
 
 
 def embed(
     encoder: Encoder,
     texts: pd.DataFrame,
     videos: Iterable[Frames],
-    batch_size: int,
+    params: EmbeddingsParams,
     antialias: bool,
     decoder: str,
     destination: Path,
@@ -50,7 +56,7 @@ def embed(
         encoder: on its device, in eval mode.
         texts: split, video_id, caption_id and caption of each text.
         videos: the frames of each video, in the order of the cache.
-        batch_size: number of images or captions in one pass of a tower.
+        params: section ``embeddings``.
         antialias: see ``frames.antialias``.
         decoder: name and version of what decoded the frames.
         destination: folder, replaced when the cache is complete.
@@ -58,11 +64,18 @@ def embed(
     folder = WORK / "embeddings" / destination.name
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    n_video = embed_frames(encoder, videos, batch_size, antialias, folder)
+    n_video = embed_frames(encoder, videos, params.batch_size, antialias, folder)
     captions = texts["caption"].tolist()
-    text = embed_texts(encoder, captions, batch_size)
+    text = embed_texts(encoder, captions, params.batch_size)
     np.save(folder / "text.npy", text.numpy())
-    texts[["split", "video_id", "caption_id", "caption"]].to_parquet(folder / "texts.parquet")
+    counts = encoder.word_counts(encoder.tokenize(captions)).numpy()
+    columns = ["split", "video_id", "caption_id", "caption"]
+    texts[columns].assign(n_tokens=counts).to_parquet(folder / "texts.parquet")
+    if params.words:
+        with (folder / WORDS).open("wb") as file:
+            for start in range(0, len(captions), WORDS_AT_A_TIME):
+                some = captions[start : start + WORDS_AT_A_TIME]
+                embed_words(encoder, some, params.batch_size).values.numpy().tofile(file)
     write_text_transformer(encoder.text_transformer(), folder / "text_transformer.safetensors")
     write_json(
         folder / "summary.json",
@@ -153,6 +166,25 @@ def embed_texts(encoder: Encoder, captions: Sequence[str], batch_size: int) -> T
     ]
     everything = joined(torch.cat(encoded).float(), len(unique))
     return everything.cpu()[[rows[caption] for caption in captions]]
+
+
+@torch.inference_mode()
+def embed_words(encoder: Encoder, captions: Sequence[str], batch_size: int) -> Words:
+    """Return the words of each caption, float32, on the CPU; each process encodes its part."""
+    device = encoder.logit_scale.device
+    unique = sorted(set(captions), key=lambda caption: (len(caption), caption))
+    rows = {caption: row for row, caption in enumerate(unique)}
+    tokens = encoder.tokenize(unique)
+    counts = encoder.word_counts(tokens)
+    mine = part_of(len(unique), *here())
+    longest, encoded = int(counts.max()), []
+    for start in range(0, len(mine), batch_size):
+        some = tokens[mine[start : start + batch_size]].to(device)
+        encoded.append(encoder.encode_words(some)[:, :longest].float())
+    everything = joined(torch.cat(encoded), len(unique)).cpu()
+    exists = torch.arange(longest) < counts[:, None]
+    chosen = torch.tensor([rows[caption] for caption in captions])
+    return Words.of(everything[exists], counts)[chosen].alone()
 
 
 @torch.inference_mode()

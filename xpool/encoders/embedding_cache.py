@@ -14,6 +14,11 @@ from xpool.data.sampling import positions_for
 from xpool.encoders.text_transformer import read_text_transformer
 from xpool.pooling import TextTransformer
 from xpool.project.errors import InputError
+from xpool.words import Words
+
+WORDS = "words.bin"
+"""File of the words' embeddings: float32 ``(word of all texts, dim)``, without a header. Digests of
+a cache leave it out (``xpool.project.digests``): encoder and captions, which count, make it."""
 
 
 class EmbeddingCache:
@@ -66,6 +71,28 @@ class EmbeddingCache:
             rows.append(start + positions)
             masks.append(mask)
         return self._frames[np.stack(rows)], torch.from_numpy(np.stack(masks))
+
+    def words(self) -> Words:
+        """Return the words of each row of :attr:`texts`, from a file that is read as it is needed.
+
+        Raises:
+            InputError: the cache has none.
+        """
+        file = self._folder / WORDS
+        if not file.is_file():
+            raise InputError(
+                f"{file}: not found; a method wants words: set embeddings.words in params.yaml to "
+                f"true, and run `dvc repro embeddings@{self._folder.name}`"
+            )
+        # "c": a private copy of what is written, and none of what is read
+        values = np.memmap(file, np.float32, "c").reshape(-1, self.dim)
+        count = torch.tensor(self.texts["n_tokens"].to_numpy(np.int64))
+        if int(count.sum()) != len(values):
+            raise InputError(
+                f"{file}: {len(values)} words, but texts.parquet beside it counts "
+                f"{int(count.sum())}; run `dvc repro embeddings@{self._folder.name}`"
+            )
+        return Words.of(torch.from_numpy(values), count)
 
     def text_transformer(self) -> TextTransformer:
         """Return the encoder's text transformer, for methods that start from it."""

@@ -29,6 +29,8 @@ WIDTHS = {
     "openai/clip-vit-large-patch14-336": 768,
 }
 """``projection_dim`` of models on the hub, which `check` cannot ask for."""
+OLD_END_TOKEN = 2
+"""``eos_token_id`` of configs from before transformers 4.31, which no text contains."""
 DEFAULT_WIDTH = 512
 """``projection_dim`` of a config that does not name it."""
 
@@ -170,6 +172,18 @@ class HuggingFace(Encoder):
     def encode_text(self, tokens: Tensor) -> Tensor:
         """Encode; padding needs no mask, since attention is causal and EOT comes before it."""
         return _pooled(self.model.get_text_features(input_ids=tokens))
+
+    def encode_words(self, tokens: Tensor) -> Tensor:  # noqa: D102
+        states = self.model.text_model(input_ids=tokens).last_hidden_state
+        return cast(Tensor, self.model.text_projection(states))
+
+    def word_counts(self, tokens: Tensor) -> Tensor:
+        """Return the tokens up to the first end token, which may be the padding too."""
+        # older configs name a wrong end token, for which transformers takes the highest id
+        end = self.model.config.text_config.eos_token_id
+        if end == OLD_END_TOKEN:
+            return tokens.argmax(dim=-1) + 1
+        return cast(Tensor, (tokens == end).int().argmax(dim=-1) + 1)
 
     def encode_image(self, pixels: Tensor) -> Tensor:  # noqa: D102
         return _pooled(self.model.get_image_features(pixel_values=pixels))

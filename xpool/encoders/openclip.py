@@ -165,6 +165,17 @@ class OpenClip(Encoder):
     def encode_text(self, tokens: Tensor) -> Tensor:  # noqa: D102
         return cast(Tensor, self.model.encode_text(tokens))
 
+    def encode_words(self, tokens: Tensor) -> Tensor:  # noqa: D102
+        model = self.model
+        kind = model.transformer.get_cast_dtype()
+        embedded = model.token_embedding(tokens).to(kind) + model.positional_embedding.to(kind)
+        states = model.ln_final(model.transformer(embedded, attn_mask=model.attn_mask))
+        return cast(Tensor, states @ model.text_projection)
+
+    def word_counts(self, tokens: Tensor) -> Tensor:
+        """Return the tokens up to the end token, whose id is the highest."""
+        return tokens.argmax(dim=-1) + 1
+
     def encode_image(self, pixels: Tensor) -> Tensor:  # noqa: D102
         return cast(Tensor, self.model.encode_image(pixels))
 

@@ -65,9 +65,9 @@ def arguments(kind: Any) -> dict[str, inspect.Parameter]:
 
     ``dim`` is the encoder's.
     """
-    known = dict(inspect.signature(kind).parameters)
-    known.pop("dim", None)
-    return known
+    anything = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)  # nn.Module's own
+    known = inspect.signature(kind).parameters
+    return {k: p for k, p in known.items() if k != "dim" and p.kind not in anything}
 
 
 def check_arguments(

@@ -33,7 +33,7 @@ def main(
         destination.mkdir(parents=True)
         log.info("%s: left empty, because train.reads is frames", destination)
         return
-    batch_size = read("embeddings", EmbeddingsParams).batch_size
+    params = read("embeddings", EmbeddingsParams)
     frames = read("frames", FramesParams)
     encoder = open_encoder(paths.encoder(setting())).to(best_device()).eval()
     warn_of_small_frames(encoder, frames.short_side_px)
@@ -43,4 +43,4 @@ def main(
     texts = texts[texts["video_id"].isin(set(cache.video_ids))].reset_index(drop=True)
     video_ids = progress(cache.video_ids, f"{benchmark} videos")
     videos = ((video_id, *cache.stored(video_id)) for video_id in video_ids)
-    embed(encoder, texts, videos, batch_size, frames.antialias, cache.decoder, destination)
+    embed(encoder, texts, videos, params, frames.antialias, cache.decoder, destination)

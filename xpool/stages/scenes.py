@@ -20,7 +20,7 @@ def main() -> None:
     numbers = read("ablations.scene_diversity.scenes", list[int])
     check_scenes(numbers, params)
     frames, count = read("frames", FramesParams), read("train.frames", int)
-    batch_size = read("embeddings", EmbeddingsParams).batch_size
+    embeddings = read("embeddings", EmbeddingsParams)
     encoder = open_encoder(paths.encoder(setting())).to(best_device()).eval()
     paths.all_scenes(setting()).mkdir(parents=True, exist_ok=True)  # also where none is listed
     for scenes in numbers:
@@ -28,4 +28,4 @@ def main() -> None:
         videos = draw(params, shown, count, frames)
         videos = progress(videos, f"{scenes} scenes", total=len(shown))
         destination = paths.scenes(setting(), scenes)
-        embed(encoder, texts, videos, batch_size, frames.antialias, "none, drawn", destination)
+        embed(encoder, texts, videos, embeddings, frames.antialias, "none, drawn", destination)

@@ -29,7 +29,7 @@ from xpool.tools.checks import Check, Run, compared
 from xpool.training.cell import Cell
 from xpool.training.data import open_data
 from xpool.training.evaluate import score
-from xpool.training.recipes import Recipe, TrainParams, import_path
+from xpool.training.recipes import Recipe, TrainParams, import_path, wants_words
 from xpool.training.selection import Selection
 
 Scores = tuple[NDArray[Any], pd.DataFrame, pd.DataFrame]
@@ -55,7 +55,8 @@ def check_results(
         problems.append(f"cannot be read ({error})")
     try:
         cell, frames = _cell(run, params)
-        data = open_data(run.setting, cell.benchmark, cell.train, frames)
+        words = wants_words(cell.method)
+        data = open_data(run.setting, cell.benchmark, cell.train, frames, words)
         again = score(cell, data, device)
     except InputError as error:
         problems.append(f"cannot be scored again ({error})")

@@ -1,6 +1,7 @@
 """The source of a run's texts and frames: cached embeddings, or cached frames and the encoder."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple, Protocol, cast
 
@@ -15,7 +16,13 @@ from xpool.data import transforms
 from xpool.data.frame_cache import FrameCache, FramesParams
 from xpool.data.manifest import read_manifest
 from xpool.encoders.base import open_encoder
-from xpool.encoders.embed import count_cut, embed_images, embed_texts, warn_of_small_frames
+from xpool.encoders.embed import (
+    count_cut,
+    embed_images,
+    embed_texts,
+    embed_words,
+    warn_of_small_frames,
+)
 from xpool.encoders.embedding_cache import EmbeddingCache
 from xpool.encoders.processes import here, joined, part_of
 from xpool.pooling import TextTransformer
@@ -24,13 +31,14 @@ from xpool.project.errors import InputError
 from xpool.project.seeds import seed_for
 from xpool.training.recipes import TrainParams
 from xpool.training.towers import EncoderTowers, FrozenTowers, Towers
+from xpool.words import Words
 
 
 class Batch(NamedTuple):
     """Pairs of a text and its video; a video may be in several."""
 
     text: Tensor
-    """Input of ``towers.text``, one row a pair."""
+    """Input of ``towers.text``, or of ``towers.words``, one row a pair."""
     frames: tuple[Tensor, ...]
     """Input of ``towers.frames``, one row a video in each."""
     mask: Tensor
@@ -39,14 +47,17 @@ class Batch(NamedTuple):
     """``(pair,)`` row of each pair's video."""
     pairs: int
     """Number of pairs in the batch of all processes, without those that fill up a part."""
+    word_mask: Tensor | None = None
+    """``(pair, word)`` bool, True where the word exists; None where no words are wanted."""
 
     def to(self, device: torch.device) -> "Batch":
         """Copy to a device; from pinned memory, without waiting for the copy."""
-        text, frames, mask, video, pairs = self
+        text, frames, mask, video, pairs, words = self
         text, mask, video, *parts = (
             part.to(device, non_blocking=True) for part in (text, mask, video, *frames)
         )
-        return Batch(text, tuple(parts), mask, video, pairs)
+        words = None if words is None else words.to(device, non_blocking=True)
+        return Batch(text, tuple(parts), mask, video, pairs, words)
 
 
 class Gallery(NamedTuple):
@@ -61,6 +72,12 @@ class Gallery(NamedTuple):
     texts: pd.DataFrame
     """``caption_id``, ``video_id`` of each row of ``text``."""
     video_ids: list[str]
+    words: Words | None = None
+    """The words of the texts; None where no words are wanted."""
+
+    def embeddings(self) -> tuple[Tensor, Tensor, Tensor, Words | None]:
+        """Return what :func:`xpool.similarity.similarity` takes of it: its first four arguments."""
+        return self.text, self.frames, self.mask, self.words
 
     def video_of_text(self) -> NDArray[np.int64]:
         """``(text,)`` row of each text's video in ``frames``."""
@@ -105,10 +122,14 @@ def rows_of(texts: pd.DataFrame, split: str) -> pd.DataFrame:
 
 
 class EmbeddingData:
-    """Cached embeddings for frozen towers, all in memory."""
+    """Cached embeddings for frozen towers, all in memory but the words."""
 
-    def __init__(self, folder: Path, train: TrainParams, frames: FramesParams) -> None:
+    def __init__(
+        self, folder: Path, train: TrainParams, frames: FramesParams, words: bool = False
+    ) -> None:
         self._cache = EmbeddingCache(folder)
+        self._words = self._cache.words() if words else None
+        self._longest = 0 if self._words is None else int(self._words.count.max())
         self.texts = self._cache.texts
         self._video_ids = list(dict.fromkeys(self.texts["video_id"]))
         self._rows = {video_id: row for row, video_id in enumerate(self._video_ids)}
@@ -125,7 +146,12 @@ class EmbeddingData:
         videos = self._video_of_text[rows]
         own, count = torch.arange(len(rows)), len(rows)
         text, frames, mask = self._cache.text[rows], self._frames[videos], self._mask[videos]
-        return Batch(text, (frames,), mask, own, count)
+        if self._words is None:
+            return Batch(text, (frames,), mask, own, count, None)
+        # as wide for every process, since they exchange them
+        words, word_mask = self._words[torch.from_numpy(rows)].padded(self._longest)
+        text = torch.cat([text[:, None], words], dim=1)
+        return Batch(text, (frames,), mask, own, count, word_mask)
 
     def gallery(self, towers: Towers, split: str) -> Gallery:  # noqa: D102
         return self.embedded(towers, rows_of(self.texts, split))
@@ -135,12 +161,17 @@ class EmbeddingData:
         video_ids = list(dict.fromkeys(texts["video_id"]))
         videos = [self._rows[video_id] for video_id in video_ids]
         device = towers.logit_scale.device
+        rows, words = texts.index.to_list(), None
+        if self._words is not None:
+            own = self._words[torch.tensor(rows)].alone().to(device)
+            words = replace(own, values=towers.text(own.values))
         return Gallery(
-            towers.text(self._cache.text[texts.index.to_list()].to(device)),
+            towers.text(self._cache.text[rows].to(device)),
             towers.frames(self._frames[videos].to(device)),
             self._mask[videos].to(device),
             texts[["caption_id", "video_id"]].reset_index(drop=True),
             video_ids,
+            words,
         )
 
 
@@ -148,7 +179,12 @@ class FrameData:
     """Packed frames for the whole encoder, augmented in training."""
 
     def __init__(
-        self, setting: str, benchmark: str, train: TrainParams, frames: FramesParams
+        self,
+        setting: str,
+        benchmark: str,
+        train: TrainParams,
+        frames: FramesParams,
+        words: bool = False,
     ) -> None:
         self._encoder = open_encoder(paths.encoder(setting))
         self._cache = FrameCache(paths.frames(setting, benchmark))
@@ -159,7 +195,7 @@ class FrameData:
         self._tokens = self._encoder.tokenize(captions)
         count_cut(self._encoder, captions)
         warn_of_small_frames(self._encoder, frames.short_side_px)
-        self._train, self._frames_params = train, frames
+        self._train, self._frames_params, self._words = train, frames, words
 
     def towers(self) -> Towers:  # noqa: D102
         encoder = self._encoder.copied()  # a run changes it; the next starts from the same
@@ -189,7 +225,11 @@ class FrameData:
             crops.append(transforms.draw_crop(frames.shape[1], frames.shape[2], chance))
         mask = torch.from_numpy(np.stack(masks))
         cut = transforms.cut(videos, crops)
-        return Batch(self._tokens[rows], cut, mask, torch.from_numpy(video), len(rows))
+        tokens, word_mask = self._tokens[rows], None
+        if self._words:
+            counts = self._encoder.word_counts(tokens)
+            word_mask = torch.arange(tokens.shape[1]) < counts[:, None]
+        return Batch(tokens, cut, mask, torch.from_numpy(video), len(rows), word_mask)
 
     def evaluated(self, video_id: str) -> tuple[Tensor, Tensor]:
         """Return a video's frames as the encoder takes them in evaluation, and their mask."""
@@ -219,6 +259,7 @@ class FrameData:
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
             frames = embed_images(encoder, videos(), images)
             text = embed_texts(encoder, texts["caption"].tolist(), images)
+            words = embed_words(encoder, texts["caption"].tolist(), images) if self._words else None
         frames = frames.reshape(len(mine), self._train.frames, -1)
         return Gallery(
             text.to(device),
@@ -226,6 +267,7 @@ class FrameData:
             joined(torch.stack(masks).to(device), len(video_ids)),
             texts[["caption_id", "video_id"]].reset_index(drop=True),
             video_ids,
+            None if words is None else words.to(device),
         )
 
 
@@ -242,8 +284,18 @@ class _Videos(Dataset[tuple[Tensor, Tensor]]):
         return self._data.evaluated(self._video_ids[row])
 
 
-def open_data(setting: str, benchmark: str, train: TrainParams, frames: FramesParams) -> Data:
-    """Return the benchmark's data for the regime that ``train.reads`` names."""
+def open_data(
+    setting: str, benchmark: str, train: TrainParams, frames: FramesParams, words: bool = False
+) -> Data:
+    """Return the benchmark's data for the regime that ``train.reads`` names.
+
+    Args:
+        setting: the setting in force.
+        benchmark: its name.
+        train: section ``train``.
+        frames: section ``frames``.
+        words: whether batches and galleries have the words of their texts.
+    """
     if train.reads == "embeddings":
-        return EmbeddingData(paths.embeddings(setting, benchmark), train, frames)
-    return FrameData(setting, benchmark, train, frames)
+        return EmbeddingData(paths.embeddings(setting, benchmark), train, frames, words)
+    return FrameData(setting, benchmark, train, frames, words)

@@ -33,7 +33,7 @@ from xpool.training.checkpoints import load_weights
 from xpool.training.data import Data, Gallery, open_data, rows_of
 from xpool.training.fit import new_accelerator
 from xpool.training.model import RetrievalModel
-from xpool.training.recipes import short_name
+from xpool.training.recipes import short_name, wants_words
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +48,8 @@ def evaluate(cells: Sequence[Cell], bank: BankParams | None) -> None:
     first = cells[0]
     accelerator = new_accelerator(first.train)
     origin = code(*code_of(__name__, first.method))
-    data = open_data(setting(), first.benchmark, first.train, read("frames", FramesParams))
+    frames, words = read("frames", FramesParams), wants_words(first.method)
+    data = open_data(setting(), first.benchmark, first.train, frames, words)
     chosen = None if bank is None else bank_texts(data.texts, bank, first.benchmark)
     for cell in cells:
         model = _trained(cell, data, accelerator.device)
@@ -116,7 +117,7 @@ def _trained(cell: Cell, data: Data, device: torch.device) -> RetrievalModel:
 def _scores(
     model: RetrievalModel, gallery: Gallery
 ) -> tuple[NDArray[np.float32], pd.DataFrame, pd.DataFrame]:
-    scores = similarity(model.pooling, gallery.text, gallery.frames, gallery.mask)
+    scores = similarity(model.pooling, *gallery.embeddings())
     videos = pd.DataFrame({"video_id": gallery.video_ids})
     return scores.cpu().numpy(), gallery.texts, videos
 
@@ -126,8 +127,12 @@ def _banks(model: RetrievalModel, test: Gallery, training: Gallery) -> Banks:
     """Hold the test split against training data."""
     first, second = (unit(masked_mean(unit(one.frames), one.mask)) for one in (training, test))
     matrices = {
-        "text_video": similarity(model.pooling, training.text, test.frames, test.mask),
-        "video_text": similarity(model.pooling, test.text, training.frames, training.mask),
+        "text_video": similarity(
+            model.pooling, training.text, test.frames, test.mask, training.words
+        ),
+        "video_text": similarity(
+            model.pooling, test.text, training.frames, training.mask, test.words
+        ),
         "video_video": first @ second.T,
         "text_text": unit(training.text) @ unit(test.text).T,
     }

@@ -32,7 +32,7 @@ from xpool.training.cell import Cell, new_model
 from xpool.training.checkpoints import RunState, save_weights
 from xpool.training.data import Batch, Data, rows_of
 from xpool.training.loader import Order, batches
-from xpool.training.model import RetrievalModel
+from xpool.training.model import RetrievalModel, total
 from xpool.training.optimisation import set_rates
 from xpool.training.recipes import TrainParams, short_name
 
@@ -99,8 +99,10 @@ def update(
     optimizer: torch.optim.Optimizer,
     accelerator: accelerate.Accelerator,
     train: TrainParams,
-) -> torch.Tensor:
-    """Take one step and return its loss; nothing is read back from the device, which runs behind.
+) -> dict[str, torch.Tensor]:
+    """Take one step and return the terms of its loss, by name.
+
+    Nothing is read back from the device, which runs behind.
 
     Args:
         model: the :class:`RetrievalModel` as ``accelerator`` prepared it.
@@ -110,16 +112,16 @@ def update(
         train: section ``train``.
     """
     with accelerator.autocast():
-        loss: torch.Tensor = model(*batch)
+        terms: dict[str, torch.Tensor] = model(*batch)
     optimizer.zero_grad(set_to_none=True)
-    accelerator.backward(loss)
+    accelerator.backward(total(terms))
     accelerator.clip_grad_norm_(model.parameters(), train.max_grad_norm)
     optimizer.step()
     if train.learn_contrastive_temperature:
         towers = accelerator.unwrap_model(model).towers
         with torch.no_grad():
             towers.logit_scale.clamp_(max=float(np.log(train.max_logit_scale)))
-    return loss.detach()
+    return {name: term.detach() for name, term in terms.items()}
 
 
 @torch.no_grad()
@@ -130,7 +132,7 @@ def rank_split(model: RetrievalModel, data: Data, split: str) -> tuple[pd.DataFr
     """
     model.eval()
     gallery = data.gallery(model.towers, split)
-    scores = similarity(model.pooling, gallery.text, gallery.frames, gallery.mask)
+    scores = similarity(model.pooling, *gallery.embeddings())
     model.train()
     return gallery.texts, ranks(scores, gallery.video_of_text())["t2v"]
 
@@ -197,7 +199,7 @@ def _fit(
         disable=not evaluations.logged,
     )
     due = order.evaluations()
-    losses: list[torch.Tensor] = []
+    losses: list[dict[str, torch.Tensor]] = []
     model.train()
     for step, batch in enumerate(bar, start=record["step"]):
         # dropout draws from here; a resumed run draws the same
@@ -205,13 +207,22 @@ def _fit(
         set_rates(optimizer, step, order.steps, cell.train.warmup)
         losses.append(update(wrapped, batch, optimizer, accelerator, cell.train))
         if step + 1 in due:
-            loss = float(torch.stack(losses).mean())
+            mean = _means(losses)
             losses.clear()
-            evaluations.check_loss(loss, step + 1)
-            row = evaluations.evaluate(model, optimizer, step + 1, loss)
+            evaluations.check_loss(mean["loss"], step + 1)
+            row = evaluations.evaluate(model, optimizer, step + 1, mean)
             bar.set_postfix(evaluations.postfix(row), refresh=False)
             accelerator.wait_for_everyone()
     return evaluations.finish()
+
+
+def _means(losses: list[dict[str, torch.Tensor]]) -> dict[str, float]:
+    """Return the mean ``loss`` of some steps, and each term's if a method has terms of its own."""
+    means = {"loss": float(torch.stack([total(terms) for terms in losses]).mean())}
+    if len(losses[0]) > 1:
+        for name in losses[0]:
+            means[f"loss_{name}"] = float(torch.stack([terms[name] for terms in losses]).mean())
+    return means
 
 
 def _order(cell: Cell, data: Data) -> Order:
@@ -289,13 +300,13 @@ class _Evaluations:
         model: RetrievalModel,
         optimizer: torch.optim.Optimizer,
         done: int,
-        loss: float,
+        loss: dict[str, float],
     ) -> dict[str, Any]:
         """Evaluate after ``done`` steps, and save state and best checkpoint; return the row.
 
         All processes embed and rank; the first one writes.
         """
-        row = {"step": done, "epoch": done / self._order.steps_per_epoch, "loss": loss}
+        row = {"step": done, "epoch": done / self._order.steps_per_epoch} | loss
         for name in self._seen:
             texts, t2v = rank_split(model, self._data, name)
             if self.logged:

@@ -133,7 +133,9 @@ def _beside_the_step(batches: Iterator[Batch], device: torch.device) -> Iterator
     coming = copied()
     while coming is not None:
         step.wait_stream(copies)
-        for part in (coming.text, *coming.frames, coming.mask, coming.video):
-            part.record_stream(step)  # keeps its memory until the step is done
+        parts = (coming.text, *coming.frames, coming.mask, coming.video, coming.word_mask)
+        for part in parts:
+            if part is not None:
+                part.record_stream(step)  # keeps its memory until the step is done
         yield coming
         coming = copied()

@@ -1,31 +1,47 @@
-"""A pooling on top of its towers, and the contrastive loss of a batch over all processes."""
+"""A method on top of its towers, and the loss of a batch over all processes."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from xpool.encoders.processes import joined
-from xpool.pooling import Pooling
-from xpool.similarity import pair_similarity
+from xpool.pooling import Method
+from xpool.similarity import pair_losses, pair_similarity
 from xpool.training.optimisation import symmetric_contrastive
 from xpool.training.towers import Towers
 
+CONTRASTIVE = "contrastive"
+"""Name of the term of the loss that every method has."""
+
+
+def total(terms: dict[str, Tensor]) -> Tensor:
+    """Return the loss: the sum of its terms."""
+    first, *others = terms.values()
+    return sum(others, start=first)
+
 
 class RetrievalModel(nn.Module):
-    """Towers and pooling; ``forward`` is one training step's loss."""
+    """Towers and method; ``forward`` is one training step's loss."""
 
-    def __init__(self, towers: Towers, pooling: Pooling, micro_batch: int | None) -> None:
+    def __init__(self, towers: Towers, pooling: Method, micro_batch: int | None) -> None:
         super().__init__()
         self.towers = towers
         self.pooling = pooling
         self._micro_batch = micro_batch
 
     def forward(
-        self, text: Tensor, frames: tuple[Tensor, ...], mask: Tensor, video: Tensor, pairs: int
-    ) -> Tensor:
-        """Contrastive loss over the batch of all processes.
+        self,
+        text: Tensor,
+        frames: tuple[Tensor, ...],
+        mask: Tensor,
+        video: Tensor,
+        pairs: int,
+        word_mask: Tensor | None,
+    ) -> dict[str, Tensor]:
+        """Return the terms of the loss over the batch of all processes, by name.
 
         Each process encodes its own pairs, joins the embeddings of all processes with their
         gradient, and computes the loss of the whole batch. The averaged gradient therefore equals
@@ -33,16 +49,24 @@ class RetrievalModel(nn.Module):
         several texts in a process's part is encoded once.
 
         Args:
-            text: what ``towers.text`` takes, one row a pair.
+            text: what ``towers.text`` takes, or ``towers.words`` if there is a ``word_mask``; one
+                row a pair.
             frames: what ``towers.frames`` takes, one row a video in each.
             mask: ``(video, frame)`` bool.
             video: ``(pair,)`` row of each pair's video.
             pairs: number of pairs in the parts of all processes.
+            word_mask: ``(pair, word)`` bool, for a method that wants words.
         """
-        all_texts = joined(self._encoded(self.towers.text, text), pairs)
-        all_frames = joined(self._encoded(self.towers.frames, *frames)[video], pairs)
-        scores = pair_similarity(self.pooling, all_texts, all_frames, joined(mask[video], pairs))
-        return symmetric_contrastive(scores, self.towers.logit_scale)
+        tower = self.towers.text if word_mask is None else self.towers.words
+        texts = joined(self._encoded(tower, text), pairs)
+        words: tuple[Tensor, ...] = ()
+        if word_mask is not None:
+            texts, words = texts[:, 0], (texts[:, 1:], joined(word_mask, pairs))
+        of_videos = joined(self._encoded(self.towers.frames, *frames)[video], pairs)
+        batch = (texts, of_videos, joined(mask[video], pairs), *words)
+        contrast = partial(symmetric_contrastive, logit_scale=self.towers.logit_scale)
+        loss = contrast(pair_similarity(self.pooling, *batch))
+        return {CONTRASTIVE: loss} | pair_losses(self.pooling, contrast, *batch)
 
     def _encoded(self, tower: Callable[..., Tensor], *parts: Tensor) -> Tensor:
         """Return a tower's embeddings, computed in micro-batches if the run has them.

@@ -7,7 +7,7 @@ from typing import Any, Literal, cast
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from xpool.pooling import Pooling
+from xpool.pooling import Method
 from xpool.project.errors import InputError
 from xpool.project.params import PARAMS_FILE, Section, read
 from xpool.project.plugins import arguments, check_arguments, load
@@ -113,18 +113,32 @@ def checked(recipe: Recipe, method: str, key: str, path: Path = PARAMS_FILE) -> 
     return recipe
 
 
-def build_pooling(method: str, benchmark: str, recipe: Recipe, dim: int) -> Pooling:
-    """Construct a method for embeddings of ``dim`` dimensions."""
+def build_pooling(method: str, benchmark: str, recipe: Recipe, dim: int) -> Method:
+    """Construct a method for embeddings of ``dim`` dimensions.
+
+    Raises:
+        InputError: the file defines no method, or the recipe's arguments do not fit.
+    """
     kind = load(method, "METHOD")
+    if not (isinstance(kind, type) and issubclass(kind, Method) and hasattr(kind, "similarity")):
+        raise InputError(
+            f"{method}: METHOD must be a subclass of xpool.pooling.Pooling with pool(text, frames, "
+            "mask), or of xpool.pooling.Method with similarity(text, frames, mask)"
+        )
     given = dict(recipe.pooling)
     if "dim" in inspect.signature(kind).parameters:
         given["dim"] = dim
     try:
-        pooling: Pooling = kind(**given)
+        pooling: Method = kind(**given)
     except (TypeError, ValueError) as error:
         key = f"recipes.{short_name(method)}.{benchmark}.pooling"
         raise InputError(f"{PARAMS_FILE}: {key}: {error}") from error
     return pooling
+
+
+def wants_words(method: str) -> bool:
+    """Return whether a method compares the words of a text too; ``method`` is its import path."""
+    return bool(load(method, "METHOD").wants_words)
 
 
 def most_frames(method: str, recipe: Recipe) -> float:

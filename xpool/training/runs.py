@@ -42,7 +42,7 @@ from xpool.training.cell import Cell, code_of, coordinates
 from xpool.training.checkpoints import RunState
 from xpool.training.data import Data, open_data
 from xpool.training.fit import FINISHED, TRAINED, fit, new_accelerator
-from xpool.training.recipes import TrainParams, short_name
+from xpool.training.recipes import TrainParams, short_name, wants_words
 
 log = logging.getLogger(__name__)
 
@@ -102,11 +102,11 @@ def train(cells: Sequence[Cell]) -> None:
 
 @lru_cache(maxsize=1)
 def _shared(
-    benchmark: str, train: TrainParams
+    benchmark: str, train: TrainParams, words: bool
 ) -> tuple[accelerate.Accelerator, Data, dict[str, Any]]:
     """Return what all cells of a process share: accelerator, data, and the data's record."""
     accelerator = new_accelerator(train)
-    data = open_data(setting(), benchmark, train, read("frames", FramesParams))
+    data = open_data(setting(), benchmark, train, read("frames", FramesParams), words)
     training = data.texts[data.texts["split"] == "train"]
     about = inputs_of(setting(), benchmark, train.reads)
     about["training_videos"] = int(training["video_id"].nunique())
@@ -116,7 +116,7 @@ def _shared(
 
 def _train_one(cell: Cell) -> None:
     """Publish a cell's run, after training it unless a finished one has its fingerprint."""
-    accelerator, data, about = _shared(cell.benchmark, cell.train)
+    accelerator, data, about = _shared(cell.benchmark, cell.train, wants_words(cell.method))
     precision = "bf16" if accelerator.mixed_precision == "bf16" else "fp32"
     params = ruling(cell, read("frames", FramesParams))
     modules = code_of(__name__, cell.method)

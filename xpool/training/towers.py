@@ -29,6 +29,10 @@ class Towers(nn.Module, ABC):
         """Return ``(text, dim)`` raw embeddings."""
 
     @abstractmethod
+    def words(self, text: Tensor) -> Tensor:
+        """Return ``(text, 1 + word, dim)`` raw embeddings: each text's own, then its words'."""
+
+    @abstractmethod
     def frames(self, *parts: Tensor) -> Tensor:
         """Return ``(video, frame, dim)`` raw embeddings; each part has one row a video."""
 
@@ -51,6 +55,10 @@ class FrozenTowers(Towers):
         """Map cached embeddings ``(text, dim)`` to the same shape."""
         return text @ self.text_projection
 
+    def words(self, text: Tensor) -> Tensor:
+        """Map cached embeddings ``(text, 1 + word, dim)`` to the same shape."""
+        return text @ self.text_projection
+
     def frames(self, *parts: Tensor) -> Tensor:
         """Map cached embeddings ``(video, frame, dim)``, the only part, to the same shape."""
         (frames,) = parts
@@ -69,10 +77,12 @@ class EncoderTowers(Towers):
         self.dim = encoder.dim
         self._antialias = antialias
         self._text: Tower = encoder.encode_text
+        self._words: Tower = encoder.encode_text_and_words
         self._frames: Tower = self._embedded
         if train.compile:
             once = train.micro_batch is None  # else a step calls a tower for each micro-batch
-            self._text, self._frames = Compiled(self._text, once), Compiled(self._frames, once)
+            self._text, self._words = Compiled(self._text, once), Compiled(self._words, once)
+            self._frames = Compiled(self._frames, once)
 
     @property
     def logit_scale(self) -> nn.Parameter:  # type: ignore[override]
@@ -82,6 +92,10 @@ class EncoderTowers(Towers):
     def text(self, text: Tensor) -> Tensor:
         """Encode ids ``(text, token)`` to ``(text, dim)``."""
         return self._text(text)
+
+    def words(self, text: Tensor) -> Tensor:
+        """Encode ids ``(text, token)`` to ``(text, 1 + token, dim)``."""
+        return self._words(text)
 
     def frames(self, *parts: Tensor) -> Tensor:
         """Encode the output of :func:`xpool.data.transforms.cut` to ``(video, frame, dim)``."""
