@@ -130,7 +130,7 @@ def test_what_is_no_percentage_is_refused(runs, published):
         ({"held_out": 4000}, ("4,000 training videos held out for validation, published 0",)),
         ({"missing": 3}, ("3 training videos missing or unreadable, published 0",)),
         (
-            {"postprocessing": "dual softmax"},
+            {"post_processing": "dual softmax"},
             ("other post-processing: none, ours dual softmax",),
         ),
     ],

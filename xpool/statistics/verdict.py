@@ -46,7 +46,7 @@ class Conditions:
     """Training videos kept for validation."""
     missing: int = 0
     """Training videos that were missing or unreadable."""
-    postprocessing: str = "none"
+    post_processing: str = "none"
     """Method that changed the similarities before they were ranked, e.g. ``dual softmax``, which
     uses all test queries; ``none`` if they were ranked as they are."""
 
@@ -119,9 +119,9 @@ def obstacles(ours: Conditions, published: Conditions) -> tuple[str, ...]:
     ):
         if number != other:
             found.append(f"{number:,} {words}, published {other:,}")
-    if ours.postprocessing != published.postprocessing:
+    if ours.post_processing != published.post_processing:
         found.append(
-            f"other post-processing: {published.postprocessing}, ours {ours.postprocessing}"
+            f"other post-processing: {published.post_processing}, ours {ours.post_processing}"
         )
     rules = (ours.selected_on, published.selected_on)
     if "test" in rules and len(set(rules)) > 1 and "unknown" not in rules:

@@ -41,14 +41,23 @@ def headings(protocol: Protocol) -> dict[str, str]:
     return {"paper": "Published", "reproduction": "Reruns by others"}
 
 
-def on_benchmark(protocol: Protocol, published: pd.DataFrame) -> pd.DataFrame:
-    """Return the figures on this benchmark that were made with the training list in force."""
+def on_benchmark(
+    protocol: Protocol, published: pd.DataFrame, post_processed: bool = False
+) -> pd.DataFrame:
+    """Return the figures on this benchmark that were made with the training list in force.
+
+    Args:
+        protocol: the benchmark.
+        published: from :func:`read_published`.
+        post_processed: whether to return those of post-processed similarities, or the plain ones.
+    """
     trained = str(protocol.options.get("training_videos", ""))
     fits = (published["benchmark"] == protocol.benchmark) & (
         published["training_videos"] == trained
     )
     kinds = published["kind"].isin(headings(protocol))
-    return published[fits & kinds].rename(columns={"value": "mean"})
+    plain = published["post_processing"] == "none"
+    return published[fits & kinds & (plain != post_processed)].rename(columns={"value": "mean"})
 
 
 def judged(
@@ -170,7 +179,7 @@ def _obstacles(
         split=row["protocol"],
         selected_on=row["selected_on"],
         test_size=(size.captions, size.videos),
-        postprocessing=row["postprocessing"],
+        post_processing=row["post_processing"],
     )
     runs = metrics[
         (metrics["benchmark"] == protocol.benchmark) & (metrics["method"] == row["method"])

@@ -76,7 +76,7 @@ def benchmark_table(
             "protocol",
             "backbone",
             "selected_on",
-            "postprocessing",
+            "post_processing",
             "source",
             "verdict",
         ),
