@@ -199,6 +199,19 @@ def test_an_edited_similarity_is_caught(verified):
     assert len(lines) == 2, "ranks and figures are those of the weights"
 
 
+def test_an_edited_bank_is_caught(verified):
+    params = yaml.safe_load(Path("params.yaml").read_text())
+    params["post_processing"] = {"members": {"qb_norm": {}}, "bank": {"captions": 9, "seed": 0}}
+    Path("params.yaml").write_text(yaml.safe_dump(params))
+    evaluate.main(method="baselines.mean_pool")
+    assert verified(RUN) == (0, [])
+    bank = np.load(SCORED / "bank.npy")
+    np.save(SCORED / "bank.npy", bank + 0.1)
+    status, (line,) = verified(RUN)
+    assert status == 1
+    assert str(SCORED / "bank.npy") in line
+
+
 def test_swapped_queries_are_caught(verified):
     path = SCORED / "texts.parquet"
     table = pd.read_parquet(path)
