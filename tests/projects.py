@@ -29,9 +29,11 @@ class Project:
     Attributes:
         folder: its top.
         commands: a folder of programs before all others; see :mod:`stage_server`.
+        packages: folders to import from beside the copy.
     """
 
     commands: Path | None = None
+    packages: tuple[str, ...] = ()
 
     def __init__(self, folder: Path, commands: Path | None = None, **changes):
         """Copy the project.
@@ -81,7 +83,7 @@ class Project:
         inherited = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
         return inherited | {
             "PATH": os.pathsep.join([*own, bin_folder, os.environ["PATH"]]),
-            "PYTHONPATH": str(self.folder),
+            "PYTHONPATH": os.pathsep.join([str(self.folder), *self.packages]),
             "DVC_NO_ANALYTICS": "1",
             "SHELL": "/bin/sh",  # does not replace itself with its only command, as bash does
         }

@@ -35,18 +35,22 @@ with socket.socket(socket.AF_UNIX) as server:
 
 
 @contextlib.contextmanager
-def serving(folder: Path, code: Path = TOP) -> Iterator[Path]:
+def serving(folder: Path, *code: Path) -> Iterator[Path]:
     """Yield a folder for the front of PATH; the server ends with the block.
 
     Args:
         folder: for the socket and the ``python``.
-        code: the top of the checkout whose code the server imports.
+        code: the top of the checkout whose code the server imports, and further folders to import
+            from; none: this checkout.
     """
     address, python = folder / "socket", folder / "bin" / "python"
     python.parent.mkdir(parents=True)
     python.write_text(CLIENT.format(python=sys.executable, address=str(address)))
     python.chmod(0o755)
-    environment = os.environ | {"PYTHONPATH": str(code), "OMP_WAIT_POLICY": "PASSIVE"}
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join(map(str, code or [TOP])),
+        "OMP_WAIT_POLICY": "PASSIVE",
+    }
     server = subprocess.Popen([sys.executable, __file__, str(address)], env=environment)
     try:
         while not address.exists():

@@ -1,5 +1,6 @@
 """The recipes of CONTRIBUTING, as written: one of each kind is added to a copy, and runs."""
 
+import json
 import re
 import subprocess
 from pathlib import Path
@@ -13,6 +14,7 @@ from stage_server import serving
 TOP = Path(__file__).resolve().parents[1]
 KINDS = {
     "method": "baselines/",
+    "method of another package": "their_package/",
     "benchmark": "xpool/data/benchmarks/",
     "encoder": "xpool/encoders/",
     "study": "studies/",
@@ -56,16 +58,19 @@ def project(tmp_path_factory):
         generate__benchmarks=["msvd"],
         studies={"own_models": [], "trained_models": []},
     )
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    made.packages = (str(elsewhere),)
     made.added = {}
     for kind, (path, code, additions) in recipes().items():
-        file = made.folder / path
+        file = (elsewhere if path.startswith("their_package/") else made.folder) / path
+        file.parent.mkdir(exist_ok=True)
         assert not file.exists(), "a recipe adds a file"
         file.write_text(code)
         made.added[kind] = file.stem
         params = yaml.safe_load((made.folder / "params.yaml").read_text())
         merge(params, additions)
         (made.folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
-    with serving(tmp_path_factory.mktemp("server"), code=made.folder) as made.commands:
+    with serving(tmp_path_factory.mktemp("server"), made.folder, elsewhere) as made.commands:
         made.repro("results", f"ablate@{made.added['study']}")
     made.commands = None
     return made
@@ -77,7 +82,8 @@ def test_each_touches_one_file_and_params(project):
         cwd=project.folder, capture_output=True, text=True, check=True,
     ).stdout.splitlines()  # fmt: skip
     files = {line[3:] for line in changed if not line.endswith(".pyc")} - {"dvc.lock"}
-    assert files == {"params.yaml", *(path for path, _, _ in recipes().values())}
+    ours = {path for path, _, _ in recipes().values() if not path.startswith("their_package/")}
+    assert files == {"params.yaml", *ours}
 
 
 def test_method_and_benchmark_stand_in_the_tables(project):
@@ -86,6 +92,16 @@ def test_method_and_benchmark_stand_in_the_tables(project):
     assert project.added["benchmark"] in set(metrics["benchmark"])
     table = project.folder / f"results/mini/tables/{project.added['benchmark']}.md"
     assert table.read_text().startswith("Mini ")
+
+
+def test_a_method_of_another_package_stands_in_the_tables_with_its_code_in_the_record(project):
+    metrics = pd.read_csv(project.folder / "results/mini/metrics.csv")
+    found = metrics[(metrics["method"] == "their_package.pooling") & (metrics["metric"] == "R@1")]
+    assert (found["value"] > 5 * 100 / found["n_video"]).all()
+    assert "Their_package.pooling" in (project.folder / "results/mini/tables/msvd.md").read_text()
+    run = project.folder / "results/mini/train/their_package.pooling/msvd/0"
+    record = json.loads((run / "provenance.json").read_text())
+    assert "their_package/pooling.py" in record["code"]
 
 
 def test_the_post_processing_has_rows_of_its_own(project):

@@ -237,7 +237,7 @@ def _too_few(params: Setting, name: str, least: int, path: Path) -> str:
 def _recipes(params: Setting, path: Path) -> None:
     methods = ["xpool", *plugins.members("baselines", "METHOD")]
     for name, recipes in params.recipes.items():
-        if name not in methods:
+        if name not in methods and "." not in name:
             raise InputError(f"{path}: recipes.{name}: no such method; known: {', '.join(methods)}")
         for benchmark in recipes:
             with _waiting(benchmark in params.benchmarks):
@@ -340,7 +340,12 @@ MEMBER = {"baselines": "METHOD", "studies": "STUDY"}
 
 
 def _member(folder: str, name: str, path: Path, key: str) -> None:
-    if name not in (known := plugins.members(folder, MEMBER[folder])):
+    if folder == "baselines" and "." in name:  # of another package
+        try:
+            plugins.load(name, MEMBER[folder])
+        except InputError as error:
+            raise InputError(f"{path}: {key}: {error}") from error
+    elif name not in (known := plugins.members(folder, MEMBER[folder])):
         raise InputError(
             f"{path}: {key}: no file {folder}/{name}.py; there are: {', '.join(known)}"
         )

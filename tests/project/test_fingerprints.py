@@ -10,6 +10,7 @@ import os
 import random
 import re
 import shutil
+import sys
 import time
 import tokenize
 from pathlib import Path
@@ -614,3 +615,42 @@ def test_fingerprint_follows_the_code_of_its_modules_alone(write):
     assert found() == before
     write({"xpool/b.py": "b = 2\n"})
     assert found() != before
+
+
+@pytest.fixture
+def elsewhere(tmp_path, monkeypatch):
+    """Somebody else's package: a method of two files, and a module that it does not use."""
+    package = tmp_path / "their_package"
+    package.mkdir()
+    (package / "__init__.py").write_text("SCALE = 1\n")
+    (package / "maths.py").write_text("def middle(values):\n    return values[0]\n")
+    (package / "pooling.py").write_text(
+        "import torch\nfrom their_package.maths import middle\n"
+        "from xpool.pooling import unit\nMETHOD = (middle, unit)\n"
+    )
+    (package / "other.py").write_text("OTHER = 1\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(fingerprints, "_OUTSIDE", {})
+    yield package
+    for name in [name for name in sys.modules if name.partition(".")[0] == "their_package"]:
+        del sys.modules[name]
+
+
+def test_closure_of_a_method_elsewhere_has_the_files_of_its_package_that_it_uses(elsewhere):
+    theirs = {f"their_package/{name}.py" for name in ("__init__", "maths", "pooling")}
+    assert closure("their_package.pooling") == theirs | {"xpool/pooling.py"}
+    assert fingerprints.name_of_file("their_package.pooling") == "baselines.their_package.pooling"
+    assert fingerprints.name_of_file("xpool.pooling") == "xpool.pooling"
+
+
+@pytest.mark.parametrize("name", ["__init__", "maths", "pooling"])
+def test_a_change_of_a_method_elsewhere_changes_its_digest(elsewhere, name):
+    before = code_digests("their_package.pooling")
+    assert before == code_digests("their_package.pooling")
+    with (elsewhere / f"{name}.py").open("a") as code:
+        code.write("CHANGED = 1\n")
+    after = code_digests("their_package.pooling")
+    changed = {file for file, _ in before.items() ^ after.items()}
+    assert changed == {f"their_package/{name}.py"}
+    known = fingerprints.facts(["their_package/maths.py"])["their_package/maths.py"]
+    assert known["bytes"] == sha256(elsewhere / "maths.py")

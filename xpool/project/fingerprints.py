@@ -14,6 +14,7 @@ import json
 import logging
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from functools import cache, wraps
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -45,6 +46,8 @@ T = TypeVar("T")
 
 _KNOWN: dict[tuple[str, Path], tuple[tuple[int, int], Any]] = {}
 """Answers of functions about files, with the state of the file that each is about."""
+_OUTSIDE: dict[Path, Path] = {}
+"""Files of methods in other packages: where Python found them, by their paths as in an import."""
 _held = False
 """Whether this process keeps the first answer about each file."""
 
@@ -54,7 +57,7 @@ def _remembered(function: Callable[[Path], T]) -> Callable[[Path], T]:
 
     @wraps(function)
     def remembered(path: Path) -> T:
-        key = function.__name__, TOP / path
+        key = function.__name__, located(path)
         if not (_held and key in _KNOWN):
             state = _state(path)
             if key not in _KNOWN or _KNOWN[key][0] != state:
@@ -65,8 +68,17 @@ def _remembered(function: Callable[[Path], T]) -> Callable[[Path], T]:
     return remembered
 
 
+def located(path: Path) -> Path:
+    """Return where a file of code is; ``path`` is relative to the top, or to where Python found it.
+
+    The code of a method in another package is named as by an import, so that records of two
+    machines agree.
+    """
+    return _OUTSIDE.get(path, TOP / path)
+
+
 def _state(path: Path) -> tuple[int, int]:
-    status = (TOP / path).stat()
+    status = located(path).stat()
     return status.st_size, status.st_mtime_ns
 
 
@@ -94,7 +106,7 @@ def facts(files: Iterable[str]) -> dict[str, Any]:
     """Return what is known about files of code: digests of bytes and code, and what they import."""
     return {
         file: {
-            "bytes": sha256(TOP / file),
+            "bytes": sha256(located(Path(file))),
             "code": code_digest(Path(file)),
             "imports": sorted(path.as_posix() for path in imported(Path(file))),
         }
@@ -103,8 +115,28 @@ def facts(files: Iterable[str]) -> dict[str, Any]:
 
 
 def path_of(module: str) -> Path | None:
-    """Return the file of a module or notebook of the project, relative to the top, else None."""
+    """Return the file of a module or notebook of the project, relative to the top, else None.
+
+    Also of a module in a package that a method comes from (:func:`_outside`).
+    """
+    if any(path.parts[0].removesuffix(".py") == module.partition(".")[0] for path in _OUTSIDE):
+        return _outside(module)
     return _path_of(TOP, module)
+
+
+def _outside(module: str) -> Path | None:
+    """Return the file of a module that is not the project's, as by an import, and remember it."""
+    try:
+        spec = find_spec(module)
+    except ImportError:  # a package above it is missing, or cannot be imported
+        return None
+    if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
+        return None
+    stem = Path(*module.split("."))
+    file = Path(spec.origin)
+    path = stem / file.name if file.name == "__init__.py" else stem.with_suffix(".py")
+    _OUTSIDE[path] = file
+    return path
 
 
 @cache
@@ -140,7 +172,8 @@ def usable(used: Collection[str]) -> list[str]:
         InputError: one that is used is not valid Python; names the file and the line.
     """
     found = []
-    for name in modules():
+    others = (name for name in used if name.partition(".")[0] not in (*OURS, NOTEBOOKS))
+    for name in (*modules(), *sorted(others)):
         try:
             closure(name)
         except InputError as error:
@@ -163,7 +196,7 @@ def syntax(path: Path) -> ast.Module:
     """
     if path.suffix not in (".py", ".ipynb"):
         return ast.Module([], [])
-    source = (TOP / path).read_bytes()
+    source = located(path).read_bytes()
     if path.suffix == ".py":
         return _parsed(source, str(path))
     trees = [_parsed(cell, where) for where, cell in _cells(source, path)]
@@ -254,25 +287,34 @@ def _data_files(top: Path) -> dict[Any, Path]:
 def closure(*modules: str) -> set[str]:
     """Return the paths of the files that modules use, themselves included.
 
-    Leaves out ``__init__.py``, which holds a docstring only.
+    Leaves out our ``__init__.py``, which hold a docstring only. Of a method in another package, the
+    files of that package count, and no further one's.
     """
-    waiting = [path for module in modules if (path := path_of(module))]
+    waiting = [path for module in modules if (path := path_of(module) or _of_a_method(module))]
     seen: set[Path] = set()
     while waiting:
         path = waiting.pop()
         if path not in seen:
             seen.add(path)
             waiting += imported(path)
-    return {path.as_posix() for path in seen if path.name != "__init__.py"}
+            if path in _OUTSIDE:  # a module runs those of the packages that it lies in
+                above = [".".join(parent.parts) for parent in path.parents if parent.parts]
+                waiting += [found for package in above if (found := _outside(package))]
+    return {path.as_posix() for path in seen if path.name != "__init__.py" or path in _OUTSIDE}
+
+
+def _of_a_method(module: str) -> Path | None:
+    """Return the file of a module that someone else's package holds, None for one of ours."""
+    return None if module.partition(".")[0] in (*OURS, NOTEBOOKS) else _outside(module)
 
 
 @_remembered
 def code_digest(path: Path) -> str:
     """Return the SHA-256 of a file's code, of a notebook without its outputs, or of a data file."""
     if path.suffix == ".ipynb":
-        return hashlib.sha256(without_outputs((TOP / path).read_bytes())).hexdigest()
+        return hashlib.sha256(without_outputs(located(path).read_bytes())).hexdigest()
     if path.suffix != ".py":
-        return sha256(TOP / path)
+        return sha256(located(path))
     return hashlib.sha256(repr(_nested(syntax(path))).encode()).hexdigest()
 
 
@@ -376,4 +418,14 @@ def uses_of_set(package: str, names: Iterable[str]) -> dict[str, dict[str, str]]
         package: the set.
         names: from :func:`usable`.
     """
-    return {"code": code_digests(*(name for name in names if name.startswith(f"{package}.")))}
+    own = [name for name in names if name_of_file(name).startswith(f"{package}.")]
+    return {"code": code_digests(*own)}
+
+
+def name_of_file(module: str) -> str:
+    """Return the name under which ``check`` writes what a module uses, without suffix.
+
+    A method of another package counts as one of ``baselines``, where ``dvc.yaml`` looks for it.
+    """
+    ours = module.partition(".")[0] in (*OURS, NOTEBOOKS)
+    return module if ours else f"{SETS[0]}.{module}"

@@ -111,14 +111,18 @@ def read(key: str, kind: Any, path: Path = PARAMS_FILE) -> Any:
             allowed there.
     """
     value: Any = load(path)
-    walked: list[str] = []
-    for part in key.split("."):
-        if not isinstance(value, dict) or part not in value:
+    rest, walked = key.split("."), list[str]()
+    while rest:
+        # a key may have points of its own: recipes of a method in another package
+        parts = (".".join(rest[:n]) for n in range(1, len(rest) + 1))
+        part = next((p for p in parts if isinstance(value, dict) and p in value), None)
+        if part is None:
             names = ", ".join(map(str, value)) if isinstance(value, dict) else ""
             known = f"; known there: {names}" if names else ""
-            raise InputError(f"{path}: {'.'.join([*walked, part])} is missing{known}")
+            raise InputError(f"{path}: {'.'.join([*walked, rest[0]])} is missing{known}")
         value = value[part]
         walked.append(part)
+        rest = rest[part.count(".") + 1 :]
     return validate(value, key, kind, path)
 
 

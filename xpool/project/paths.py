@@ -177,7 +177,7 @@ def left_over(
     made |= {trained / method: benchmarks for method in methods}
     for folder, listed in made.items():
         for entry in sorted(folder.glob("[!.]*")):
-            if entry.name.partition(".")[0] not in listed:
+            if not {entry.name, entry.name.partition(".")[0]} & set(listed):
                 yield entry
 
 

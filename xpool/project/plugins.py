@@ -9,6 +9,7 @@ import inspect
 import traceback
 from collections.abc import Mapping
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -42,22 +43,46 @@ def members(package: str, name: str) -> tuple[str, ...]:
 def load(path: str, name: str) -> Any:
     """Return what one member defines, e.g. ``load("baselines.mean_pool", "METHOD")``.
 
+    A path that leads out of the project, such as ``their_package.pooling``, is imported as it is.
+
     Raises:
         InputError: there is no such file, or it does not end in that name.
         BrokenMemberError: the file, or one that it imports, is not valid or cannot be imported.
     """
     package, _, member = path.rpartition(".")
+    if not TOP.joinpath(*package.split(".")).is_dir():
+        return _load_from_elsewhere(path, name)
     if member not in (known := members(package, name)):
         file = f"{path.replace('.', '/')}.py"
         if member.isidentifier() and (TOP / file).is_file():
             raise InputError(f"{file}: the file must end in '{name} = ...'")
         raise InputError(f"no file {file} for {member!r}; there are: {', '.join(known) or 'none'}")
+    return getattr(_imported(path), name)
+
+
+def _load_from_elsewhere(path: str, name: str) -> Any:
+    """Return what a module of another package defines."""
+    try:
+        found = find_spec(path)
+    except ImportError:
+        found = None
+    if found is None:
+        raise BrokenMemberError(
+            f"{path}: no such module; install its package, or put its folder on PYTHONPATH"
+        )
+    module = _imported(path)
+    if not hasattr(module, name):
+        raise BrokenMemberError(f"{path}: the module must define {name}")
+    return getattr(module, name)
+
+
+def _imported(path: str) -> Any:
     try:
         module = importlib.import_module(path)
     except Exception as error:  # a file that a user writes can raise anything
         raise BrokenMemberError(_located(error)) from error
     snapshot.use(path)
-    return getattr(module, name)
+    return module
 
 
 def arguments(kind: Any) -> dict[str, inspect.Parameter]:

@@ -22,7 +22,6 @@ from typing import Any
 
 from xpool.project import fingerprints, params, paths
 from xpool.project.errors import InputError
-from xpool.project.paths import TOP
 from xpool.project.workspace import write_json
 
 log = logging.getLogger(__name__)
@@ -104,7 +103,9 @@ def use(module: str) -> None:
     new = sorted(digests.keys() - _used)
     for file in new:
         if file.endswith(".py") and not module.startswith(f"{fingerprints.NOTEBOOKS}."):
-            importlib.import_module(".".join(Path(file).with_suffix("").parts))
+            importlib.import_module(
+                ".".join(Path(file).with_suffix("").parts).removesuffix(".__init__")
+            )
     _refuse(changed(new))
     _used.update(new)
 
@@ -135,7 +136,7 @@ def confirm() -> None:
 
 def changed(files: Iterable[str]) -> list[str]:
     """Return the files, relative to the top, that were changed since this process began."""
-    return [file for file in files if not _as_it_was(TOP / file)]
+    return [file for file in files if not _as_it_was(fingerprints.located(Path(file)))]
 
 
 def _as_it_was(file: Path) -> bool:

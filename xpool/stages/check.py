@@ -36,6 +36,8 @@ def main() -> None:
     params = dict(fingerprints.values(load()))
     names = fingerprints.usable(used)
     modules = {name: fingerprints.uses(name, params) for name in names}
+    # a method of another package has the files that dvc.yaml asks of one of ours
+    modules = {fingerprints.name_of_file(name): uses for name, uses in modules.items()}
     modules |= {name: fingerprints.uses_of_set(name, names) for name in fingerprints.SETS}
     sections = {key: value for key, value in params.items() if isinstance(value, dict)}
     for made, destination in ((modules, paths.fingerprints()), (sections, paths.params())):

@@ -10,17 +10,19 @@ import typer
 
 
 def main(
-    method: Annotated[str, typer.Option(help="Import path of a method, e.g. baselines.mean_pool.")],
+    method: Annotated[str, typer.Option(help="A method: xpool, a name under baselines, a path.")],
 ) -> None:
     """Score the test splits with a method's checkpoints.
 
-    Example: xpool evaluate --method xpool.xpool
+    Example: xpool evaluate --method xpool
     """
     from xpool.postprocessing.banks import BankParams
     from xpool.project.params import read
     from xpool.training.cell import read_cell
     from xpool.training.evaluate import evaluate
+    from xpool.training.recipes import import_path
 
+    path = import_path(method)
     bank = read("post_processing.bank", BankParams | None)
     for benchmark in read("benchmarks", list[str]):
-        evaluate([read_cell(method, benchmark, seed) for seed in read("seeds", list[int])], bank)
+        evaluate([read_cell(path, benchmark, seed) for seed in read("seeds", list[int])], bank)

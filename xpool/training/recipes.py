@@ -83,13 +83,22 @@ class Recipe(Section):
 
 
 def short_name(method: str) -> str:
-    """Return a method's name in paths and tables: the last part of its import path."""
-    return method.rpartition(".")[2]
+    """Return a method's name in params, paths and tables.
+
+    It is that of its file, or the import path of a method in another package.
+
+    Example:
+        >>> short_name("xpool.xpool"), short_name("baselines.mean_pool"), short_name("their.pool")
+        ('xpool', 'mean_pool', 'their.pool')
+    """
+    return "xpool" if method == "xpool.xpool" else method.removeprefix("baselines.")
 
 
 def import_path(name: str) -> str:
-    """Return the import path of a method; the inverse of :func:`short_name`."""
-    return "xpool.xpool" if name == "xpool" else f"baselines.{name}"
+    """Return the import path of a method by its name; the inverse of :func:`short_name`."""
+    if name == "xpool":
+        return "xpool.xpool"
+    return name if "." in name else f"baselines.{name}"
 
 
 def recipe_for(method: str, benchmark: str, path: Path = PARAMS_FILE) -> Recipe:
