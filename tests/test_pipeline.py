@@ -37,7 +37,8 @@ def modules_of(stage):
         made_by = ["xpool.report.index"] if page == "index" else ["xpool.report.notebook"]
         return made_by + ([] if page == "index" else [f"notebooks.{page}"])
     found = ["xpool.data.inventory" if "--list-files" in command else f"xpool.stages.{name}"]
-    found += re.findall(r"--method ([\w.]+(?:\$\{[\w.]+\})?)", command)
+    for method in re.findall(r"--method (\w+|\$\{[\w.]+\})", command):
+        found.append("xpool.xpool" if method == "xpool" else f"baselines.{method}")
     if name == "ablate":  # it starts workers, and its trials build any method
         found += ["xpool.tools.study_worker", "xpool.xpool", "studies.${item.study}"]
     return found

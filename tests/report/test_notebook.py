@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from made_results import copy_notebook, write_results
 
-from xpool.project import fingerprints, paths
+from xpool.project import digests, paths
 from xpool.project.errors import InputError
 from xpool.project.paths import TOP
 from xpool.report import notebook, typesetting
@@ -155,13 +155,13 @@ def test_notebook_runs_in_jupyter_and_is_saved_as_it_was(tmp_path, monkeypatch, 
     Path("dvc.yaml").touch()
     copy_notebook("results")
     path = Path("notebooks/results.ipynb")
-    stored, digest = path.read_bytes(), fingerprints.without_outputs(path.read_bytes())
+    stored, digest = path.read_bytes(), digests.without_outputs(path.read_bytes())
     opened = nbformat.read(path, as_version=4)
     resources = {"metadata": {"path": str(tmp_path / folder)}}
     NotebookClient(opened, timeout=300, kernel_name="python3", resources=resources).execute()
     opened.metadata["vscode"] = {"interpreter": "mine"}
     nbformat.write(opened, path)
     assert path.read_bytes() != stored
-    assert fingerprints.without_outputs(path.read_bytes()) == digest == stored
+    assert digests.without_outputs(path.read_bytes()) == digest == stored
     assert (paths.tables("mini") / "summary.csv").is_file()
     assert not Path("notebooks/results").exists()

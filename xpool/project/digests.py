@@ -1,12 +1,18 @@
-"""Digests of files by their bytes: the same on every machine, wherever and whenever written."""
+"""Digests of files by their bytes: the same on every machine, wherever and whenever written.
+
+And notebooks as they are stored, whose digests running and saving them does not change.
+"""
 
 import hashlib
+import json
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
 from xpool.project.errors import InputError
 
+KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
+"""The kernel that every notebook names, whatever the one that last ran it is called."""
 _LFS = b"version https://git-lfs.github.com/spec/"
 
 
@@ -62,3 +68,20 @@ def content(paths: Iterable[Path]) -> str:
 def _digest(path: Path, _size: int, _changed_ns: int) -> bytes:
     """Return a file's digest, computed once a process: a study asks for large files often."""
     return bytes.fromhex(sha256(path))
+
+
+def without_outputs(notebook: bytes) -> bytes:
+    """Return a notebook as it is stored: without what running and saving it adds.
+
+    Its prose counts as much as its code, since both are on the page; outputs, numbers of execution
+    and the editor's notes do not.
+    """
+    content = json.loads(notebook)
+    for cell in content["cells"]:
+        cell["metadata"] = {k: v for k, v in cell.get("metadata", {}).items() if k == "tags"}
+        cell["source"] = "".join(cell["source"]).splitlines(keepends=True)
+        if cell["cell_type"] == "code":
+            cell |= {"outputs": [], "execution_count": None}
+    content["metadata"] = {"kernelspec": KERNEL}
+    text = json.dumps(content, indent=1, ensure_ascii=False, sort_keys=True)
+    return f"{text}\n".encode()

@@ -18,15 +18,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
 
-from xpool.project.digests import sha256
+from xpool.project.digests import sha256, without_outputs
 from xpool.project.errors import InputError
 from xpool.project.paths import TOP
 
 log = logging.getLogger(__name__)
 OURS = ("xpool", "baselines", "studies")
 NOTEBOOKS = "notebooks"
-KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
-"""The kernel that every notebook names, whatever the one that last ran it is called."""
 NEVER_RERUN = ("setting", "optuna")
 """Keys that make no stage run again: all paths contain the ``setting`` already, and ``optuna`` only
 says where and by how many workers trials are run."""
@@ -36,18 +34,11 @@ _BY_NAME = (*SETS, "xpool.encoders", NOTEBOOKS)
 """Folders of which a file that nothing uses may be half written."""
 LOADED_BY_NAME = {"xpool/encoders/base.py": ("xpool.encoders.", "encoder.library")}
 """Files that load another module by its name in ``params.yaml``: its package, and the key."""
-
-
-# --- code ---
-
-
 T = TypeVar("T")
-
-
 _KNOWN: dict[tuple[str, Path], tuple[tuple[int, int], Any]] = {}
 """Answers of functions about files, with the state of the file that each is about."""
 _OUTSIDE: dict[Path, Path] = {}
-"""Files of methods in other packages: where Python found them, by their paths as in an import."""
+"""Where Python found the files of methods in other packages, by their paths as in an import."""
 _held = False
 """Whether this process keeps the first answer about each file."""
 
@@ -71,8 +62,7 @@ def _remembered(function: Callable[[Path], T]) -> Callable[[Path], T]:
 def located(path: Path) -> Path:
     """Return where a file of code is; ``path`` is relative to the top, or to where Python found it.
 
-    The code of a method in another package is named as by an import, so that records of two
-    machines agree.
+    The latter is named as by an import, so that records of two machines agree.
     """
     return _OUTSIDE.get(path, TOP / path)
 
@@ -117,23 +107,21 @@ def facts(files: Iterable[str]) -> dict[str, Any]:
 def path_of(module: str) -> Path | None:
     """Return the file of a module or notebook of the project, relative to the top, else None.
 
-    Also of a module in a package that a method comes from (:func:`_outside`).
+    Also of a module of a package from which a method was loaded.
     """
-    if any(path.parts[0].removesuffix(".py") == module.partition(".")[0] for path in _OUTSIDE):
-        return _outside(module)
-    return _path_of(TOP, module)
+    known = module.partition(".")[0] in {path.parts[0] for path in _OUTSIDE}
+    return _outside(module) if known else _path_of(TOP, module)
 
 
 def _outside(module: str) -> Path | None:
     """Return the file of a module that is not the project's, as by an import, and remember it."""
     try:
-        spec = find_spec(module)
+        spec = None if _is_ours(module) else find_spec(module)
     except ImportError:  # a package above it is missing, or cannot be imported
-        return None
+        spec = None
     if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
         return None
-    stem = Path(*module.split("."))
-    file = Path(spec.origin)
+    stem, file = Path(*module.split(".")), Path(spec.origin)
     path = stem / file.name if file.name == "__init__.py" else stem.with_suffix(".py")
     _OUTSIDE[path] = file
     return path
@@ -172,7 +160,7 @@ def usable(used: Collection[str]) -> list[str]:
         InputError: one that is used is not valid Python; names the file and the line.
     """
     found = []
-    others = (name for name in used if name.partition(".")[0] not in (*OURS, NOTEBOOKS))
+    others = (name for name in used if not _is_ours(name))
     for name in (*modules(), *sorted(others)):
         try:
             closure(name)
@@ -216,23 +204,6 @@ def _cells(notebook: bytes, path: Path) -> Iterator[tuple[str, bytes]]:
             lines = source.split("\n")
             code = "\n".join("" if line.startswith("%") else line for line in lines)
             yield f"{path}: cell {number}", code.encode()
-
-
-def without_outputs(notebook: bytes) -> bytes:
-    """Return a notebook as it is stored: without what running and saving it adds.
-
-    Its prose counts as much as its code, since both are on the page; outputs, numbers of execution
-    and the editor's notes do not.
-    """
-    content = json.loads(notebook)
-    for cell in content["cells"]:
-        cell["metadata"] = {k: v for k, v in cell.get("metadata", {}).items() if k == "tags"}
-        cell["source"] = "".join(cell["source"]).splitlines(keepends=True)
-        if cell["cell_type"] == "code":
-            cell |= {"outputs": [], "execution_count": None}
-    content["metadata"] = {"kernelspec": KERNEL}
-    text = json.dumps(content, indent=1, ensure_ascii=False, sort_keys=True)
-    return f"{text}\n".encode()
 
 
 def _parsed(source: bytes, where: str) -> ast.Module:
@@ -290,22 +261,17 @@ def closure(*modules: str) -> set[str]:
     Leaves out our ``__init__.py``, which hold a docstring only. Of a method in another package, the
     files of that package count, and no further one's.
     """
-    waiting = [path for module in modules if (path := path_of(module) or _of_a_method(module))]
+    waiting = [path for module in modules if (path := path_of(module) or _outside(module))]
     seen: set[Path] = set()
     while waiting:
         path = waiting.pop()
         if path not in seen:
             seen.add(path)
             waiting += imported(path)
-            if path in _OUTSIDE:  # a module runs those of the packages that it lies in
-                above = [".".join(parent.parts) for parent in path.parents if parent.parts]
-                waiting += [found for package in above if (found := _outside(package))]
+            if path in _OUTSIDE:  # importing it runs the packages in which it lies
+                above = (".".join(parent.parts) for parent in path.parents if parent.parts)
+                waiting += filter(None, map(_outside, above))
     return {path.as_posix() for path in seen if path.name != "__init__.py" or path in _OUTSIDE}
-
-
-def _of_a_method(module: str) -> Path | None:
-    """Return the file of a module that someone else's package holds, None for one of ours."""
-    return None if module.partition(".")[0] in (*OURS, NOTEBOOKS) else _outside(module)
 
 
 @_remembered
@@ -352,9 +318,6 @@ def fingerprint(values: Any, inputs: Iterable[Path] = (), code: Sequence[str] = 
         files += [(str(p), p.stat().st_size, p.stat().st_mtime_ns) for p in members if p.is_file()]
     record = json.dumps([values, files, code_digests(*code)], sort_keys=True)
     return hashlib.sha256(record.encode()).hexdigest()[:16]
-
-
-# --- params ---
 
 
 def keys(module: str) -> tuple[set[str], set[str]]:
@@ -427,5 +390,8 @@ def name_of_file(module: str) -> str:
 
     A method of another package counts as one of ``baselines``, where ``dvc.yaml`` looks for it.
     """
-    ours = module.partition(".")[0] in (*OURS, NOTEBOOKS)
-    return module if ours else f"{SETS[0]}.{module}"
+    return module if _is_ours(module) else f"{SETS[0]}.{module}"
+
+
+def _is_ours(module: str) -> bool:
+    return module.partition(".")[0] in (*OURS, NOTEBOOKS)

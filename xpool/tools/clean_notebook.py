@@ -6,7 +6,7 @@ opened, run and saved therefore differs from the commit only in what its user ch
 
 import sys
 
-from xpool.project.fingerprints import without_outputs
+from xpool.project.digests import without_outputs
 
 if __name__ == "__main__":
     sys.stdout.buffer.write(without_outputs(sys.stdin.buffer.read()))
