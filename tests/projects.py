@@ -17,6 +17,7 @@ COPIED = (
     "studies",
     "notebooks",
     "settings",
+    "attributes",
     ".dvc",
     ".dvcignore",
     "dvc.yaml",

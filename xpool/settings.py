@@ -25,6 +25,7 @@ from xpool.project import paths, plugins
 from xpool.project.errors import InputError
 from xpool.project.params import PARAMS_FILE, Section, Seed, load, read, validate
 from xpool.project.plugins import BrokenMemberError
+from xpool.statistics.slices.attributes import SlicesParams
 from xpool.training.pretrain import PretrainParams
 from xpool.training.recipes import (
     Recipe,
@@ -64,6 +65,7 @@ class Setting(Section):
     studies: Studies
     selection: Selection
     mixing: Literal["refuse", "allow"]
+    slices: SlicesParams
     real: list[str]
     generate: dict[str, Any]
     manifest: dict[str, Any]
@@ -98,6 +100,7 @@ def check(path: Path = PARAMS_FILE) -> set[str]:
             read(key, kind, path)
     params = validate(whole, "params", Setting, path)
     _lists(params, path)
+    _slices(params, path)
     _generated(params, path)
     _encoder(params, path)
     _frames(params, path)
@@ -142,6 +145,20 @@ def _lists(params: Setting, path: Path) -> None:
         _member("baselines", name, path, "baselines")
     for name in params.studies.all():
         _member("studies", name, path, "studies")
+
+
+def _slices(params: Setting, path: Path) -> None:
+    names = params.slices.attributes
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise InputError(f"{path}: slices.attributes: {twice[0]!r} is listed twice")
+    for name, files in params.slices.files.items():
+        _benchmark(name, "slices.files", path)
+        for file in files:
+            if not paths.attributes(file).is_file():
+                raise InputError(
+                    f"{path}: slices.files.{name}: no file {paths.attributes(file)}; put it there, "
+                    "or take it off the list"
+                )
 
 
 def _generated(params: Setting, path: Path) -> None:

@@ -1,7 +1,8 @@
 """Count the shot changes of each video: ``data/<setting>/shots/<benchmark>.csv``.
 
 At a cut, the colour histograms of neighbouring cached frames intersect little. Several cuts between
-the same two frames count once, so more cached frames give a finer count.
+the same two frames count once, so more cached frames give a finer count. The table also has each
+video's length in frames, which only a decoder knows.
 """
 
 from pathlib import Path
@@ -48,23 +49,24 @@ def count_shots(cache: FrameCache, title: str) -> pd.DataFrame:
         title: title of the progress bar.
 
     Returns:
-        Columns video_id, shot_changes.
+        Columns video_id, shot_changes, video_frames.
     """
-    rows = [
-        (video_id, shot_changes(cache.stored(video_id)[0]))
-        for video_id in progress(cache.video_ids, f"{title} videos")
-    ]
-    return pd.DataFrame(rows, columns=["video_id", "shot_changes"])
+    rows = []
+    for video_id in progress(cache.video_ids, f"{title} videos"):
+        pixels, _, video_frames = cache.stored(video_id)
+        rows.append((video_id, shot_changes(pixels), video_frames))
+    return pd.DataFrame(rows, columns=["video_id", "shot_changes", "video_frames"])
 
 
 def quantile_bins(
     values: NDArray[Any], bins: int
-) -> tuple[NDArray[np.int64], list[tuple[int, int]]]:
-    """Divide integers into bins of about equal size; equal values stay together.
+) -> tuple[NDArray[np.int64], list[tuple[Any, Any]]]:
+    """Divide numbers into bins of about equal size; equal values stay together.
 
     Args:
-        values: one for each video.
-        bins: number of bins; repeated values may give fewer.
+        values: one for each video or query.
+        bins: number of bins; repeated values may give fewer. If there are no more distinct values,
+            each is a bin.
 
     Returns:
         The bin of each value, and the least and greatest value of each bin.
@@ -74,13 +76,14 @@ def quantile_bins(
         >>> of_value.tolist(), bounds
         ([0, 0, 0, 1, 2, 2], [(0, 0), (1, 1), (2, 7)])
     """
-    inner = np.quantile(values, np.arange(1, bins) / bins, method="lower")
-    edges = np.unique(inner)
+    edges = np.unique(values)
+    if len(edges) > bins:
+        edges = np.unique(np.quantile(values, np.arange(1, bins) / bins, method="lower"))
     of_value = np.searchsorted(edges, values, side="left")
     used = np.unique(of_value)
     of_value = np.searchsorted(used, of_value)
     bounds = [
-        (int(values[of_value == b].min()), int(values[of_value == b].max()))
+        (values[of_value == b].min().item(), values[of_value == b].max().item())
         for b in range(len(used))
     ]
     return of_value.astype(np.int64), bounds
@@ -92,6 +95,22 @@ def read_shots(path: Path) -> pd.Series:
     Raises:
         InputError: the file is absent.
     """
+    return _column(path, "shot_changes")
+
+
+def read_lengths(path: Path) -> pd.Series:
+    """Return the lengths in frames by video id.
+
+    Raises:
+        InputError: the file is absent, or an earlier version made it.
+    """
+    return _column(path, "video_frames")
+
+
+def _column(path: Path, name: str) -> pd.Series:
     if not path.is_file():
         raise InputError(f"{path}: not found; run `dvc repro shots`")
-    return pd.read_csv(path, index_col="video_id", dtype={"video_id": str})["shot_changes"]
+    table = pd.read_csv(path, index_col="video_id", dtype={"video_id": str})
+    if name not in table:
+        raise InputError(f"{path}: no column {name}; run `dvc repro shots` to make it again")
+    return table[name]

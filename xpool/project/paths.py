@@ -81,7 +81,7 @@ def embeddings(setting: str, benchmark: str) -> Path:
 
 
 def shots(setting: str, benchmark: str) -> Path:
-    """CSV table: the number of shot changes of each video."""
+    """CSV table: the number of shot changes, and the length in frames, of each video."""
     return Path("data", setting, "shots", f"{benchmark}.csv")
 
 
@@ -93,6 +93,11 @@ def all_scenes(setting: str) -> Path:
 def scenes(setting: str, scenes: int) -> Path:
     """Folder with embeddings of generated videos that have this number of scenes each."""
     return all_scenes(setting) / str(scenes)
+
+
+def attributes(file: str) -> Path:
+    """CSV table of a user's own: attributes of captions or videos, for the slices."""
+    return Path("attributes", file)
 
 
 def training(setting: str, method: str, benchmark: str, seed: int) -> Path:

@@ -6,7 +6,7 @@ log = logging.getLogger(__name__)
 
 
 def main() -> None:
-    """Compute intervals, compare methods, count wins.
+    """Compute intervals, compare methods, count wins, slice by attributes of the queries.
 
     Takes about 20 seconds for the mini benchmarks.
 
@@ -21,14 +21,16 @@ def main() -> None:
     from xpool.project.workspace import replacing
     from xpool.statistics.post_processing.results import post_results_of
     from xpool.statistics.results import results_of
+    from xpool.statistics.slices.attributes import SlicesParams
 
     began = time.monotonic()
     methods = sorted(["xpool", *read("baselines", list[str])])
     seeds = sorted(read("seeds", list[int]))
     post_processed = read("post_processing.members", dict)
+    slicing = read("slices", SlicesParams)
     parts = []
     for benchmark in sorted(read("benchmarks", list[str])):
-        found = results_of(setting(), benchmark, methods, seeds)
+        found = results_of(setting(), benchmark, methods, seeds, slicing)
         if post_processed:
             found |= post_results_of(setting(), benchmark, methods, seeds)
         parts.append(found)

@@ -1,13 +1,15 @@
 """The statistics of a benchmark: intervals, comparisons, wins and selection.
 
-Four tables, from the ranks of all runs, their evaluations during training, and the shot changes of
-each video:
+Six tables, from the ranks of all runs, their evaluations during training, the captions, and the
+shot changes of each video:
 
 - ``cells``: each metric of each method, with its 95 % interval over seeds and queries;
 - ``comparisons``: every pair of methods, on the same queries and seeds;
 - ``wins``: queries that X-Pool answers better than a baseline, by the video's shot changes. If
   texts choose frames in videos that show several things, the wins lie where videos have cuts;
-- ``selection``: what each selection rule gives, from the evaluations of each run.
+- ``selection``: what each selection rule gives, from the evaluations of each run;
+- ``slices``, ``interactions``: R@1 and X-Pool's lead by attributes of the queries, see
+  :mod:`xpool.statistics.slices`.
 
 ``docs/statistics.md`` explains intervals and tests.
 """
@@ -35,6 +37,8 @@ from xpool.statistics.paired import Comparison, compare, holm
 from xpool.statistics.proportion import effective_queries
 from xpool.statistics.selection_bias import COLUMNS as SELECTION_COLUMNS
 from xpool.statistics.selection_bias import selection_rows
+from xpool.statistics.slices.attributes import SlicesParams, query_attributes
+from xpool.statistics.slices.effects import interactions, slices
 from xpool.training import evaluation_log
 
 # Bootstrap replicates; the ends of an interval are then exact to a few hundredths of its width.
@@ -53,8 +57,8 @@ Runs = dict[str, dict[str, list[Ranks]]]
 
 def read_runs(
     setting: str, benchmark: str, methods: Sequence[str], seeds: Sequence[int]
-) -> tuple[Runs, dict[str, NDArray[np.str_]]]:
-    """Return the ranks of all runs on a benchmark, and ``(query,)`` the video of each query.
+) -> tuple[Runs, dict[str, Queries]]:
+    """Return the ranks of all runs on a benchmark, and the queries of the first run.
 
     Raises:
         InputError: a run is missing, or its queries differ from the first run's.
@@ -73,7 +77,7 @@ def read_runs(
             before = first.setdefault(direction, both[direction])
             after = matched(before, both[direction], (str(first_file), str(file)))
             runs[direction][method].append(after.ranks)
-    return runs, {direction: queries.video for direction, queries in first.items()}
+    return runs, first
 
 
 def cells(benchmark: str, runs: Runs, video: dict[str, NDArray[np.str_]]) -> pd.DataFrame:
@@ -258,23 +262,34 @@ def _generator(*scope: str) -> np.random.Generator:
 
 
 def results_of(
-    setting: str, benchmark: str, methods: Sequence[str], seeds: Sequence[int]
+    setting: str,
+    benchmark: str,
+    methods: Sequence[str],
+    seeds: Sequence[int],
+    slicing: SlicesParams,
 ) -> dict[str, pd.DataFrame]:
-    """Return the four tables of one benchmark, by the names of their files.
+    """Return the six tables of one benchmark, by the names of their files.
 
     Args:
         setting: the setting in force.
         benchmark: short name of a benchmark.
         methods: short names, X-Pool among them.
         seeds: seeds of the runs.
+        slicing: section ``slices``.
 
     Raises:
-        InputError: a run is missing, or the runs do not fit each other.
+        InputError: a run is missing, the runs do not fit each other, or a file of attributes is
+            wrong.
     """
-    runs, video = read_runs(setting, benchmark, methods, seeds)
+    runs, queries = read_runs(setting, benchmark, methods, seeds)
+    video = {direction: of_direction.video for direction, of_direction in queries.items()}
+    attributes = query_attributes(setting, benchmark, queries["t2v"].ids, slicing)
+    hits = {method: _values(ranks, "R@1") for method, ranks in runs["t2v"].items()}
     return {
         "cells": cells(benchmark, runs, video),
         "comparisons": comparisons(benchmark, runs, video),
         "wins": wins(benchmark, runs, video, read_shots(paths.shots(setting, benchmark))),
         "selection": selection(setting, benchmark, methods, seeds),
+        "slices": slices(benchmark, hits, video["t2v"], attributes),
+        "interactions": interactions(benchmark, hits, video["t2v"], attributes),
     }

@@ -1,0 +1,1 @@
+"""Figures of the queries that have something in common: long captions, videos with cuts, ..."""
