@@ -1,10 +1,11 @@
-"""Made-up ranks, evaluations and shot changes of every cell, as the pipeline leaves them."""
+"""Made-up ranks, evaluations, captions and shot changes, as the pipeline leaves them."""
 
 import itertools
 
 import numpy as np
 import pandas as pd
 
+from xpool.data.manifest import COLUMNS
 from xpool.metrics import ranks
 from xpool.project import paths
 from xpool.statistics.ranks import rank_table
@@ -39,9 +40,32 @@ def write_ranks(params, sizes):
             table.to_parquet(file, index=False)
             folder = paths.training(here, method, benchmark, seed)
             write_evaluations(folder, scores, video_of_text, texts, rng)
-        shots = paths.shots(here, benchmark)
-        shots.parent.mkdir(parents=True, exist_ok=True)
-        videos.assign(shot_changes=np.arange(n_video) % 4).to_csv(shots, index=False)
+        write_videos(here, benchmark, texts, videos["video_id"])
+
+
+def write_videos(setting, benchmark, texts, videos):
+    """Write the manifest of the texts, and rate, length and shot changes of the videos.
+
+    The caption of text i has 2 + i % 5 words; every seventh is that of another video too. Video i
+    lasts i + 1 seconds, at 5 frames a second, and has i % 4 shot changes.
+    """
+    numbers = np.arange(len(texts))
+    words = [" ".join(["A", *["very"] * (i % 5), f"thing{i}."]) for i in numbers]
+    manifest = texts.assign(
+        split="test",
+        caption=["The same thing" if i % 7 == 0 else text for i, text in enumerate(words)],
+        path=[f"{video}.mp4" for video in texts["video_id"]],
+    )
+    file = paths.manifest(setting, benchmark)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    manifest[list(COLUMNS)].to_parquet(file, index=False)
+    rates = pd.DataFrame({"path": [f"{video}.mp4" for video in videos], "rate_fps": 5.0})
+    rates.to_csv(paths.video_digests(setting, benchmark), index=False)
+    shots = paths.shots(setting, benchmark)
+    shots.parent.mkdir(parents=True, exist_ok=True)
+    numbers = np.arange(len(videos))
+    counts = {"shot_changes": numbers % 4, "video_frames": 5 * (numbers + 1)}
+    pd.DataFrame({"video_id": videos, **counts}).to_csv(shots, index=False)
 
 
 def write_evaluations(folder, scores, video_of_text, texts, rng):

@@ -11,6 +11,7 @@ import yaml
 
 from xpool.project import paths
 from xpool.project.paths import TOP
+from xpool.statistics.slices.effects import INTERACTIONS, SLICES
 
 PARAMS = {
     "setting": "mini",
@@ -20,6 +21,10 @@ PARAMS = {
     "selection": "val",
     "mixing": "refuse",
     "post_processing": {"members": {}, "bank": None},
+    "slices": {
+        "attributes": ["caption_words", "relation_words", "duplicates", "video_s", "shots"],
+        "files": {},
+    },
     "manifest": {
         "msrvtt": {"training_videos": "9k", "val_videos": 100, "allowed_missing": 0.0},
         "msvd": {"allowed_missing": 0.0},
@@ -53,6 +58,8 @@ def metrics_of(params, rng):
             level = LEVEL.get(method, 15.0) + rng.normal()
             values = {f"R@{k}": level * (1 + 0.25 * i) for i, k in enumerate((1, 5, 10, 50))}
             values |= {"MdR": 200 / level, "MnR": 400 / level + rng.random(), "tied": 0.5}
+            if direction == "t2v":
+                values |= {"R@1 dup": values["R@1"] + 2, "dup": 4.0}
             for metric, value in values.items():
                 yield {
                     "benchmark": benchmark, "method": method, "seed": seed, "split": "test",
@@ -69,7 +76,8 @@ def statistics_of(params, metrics):
     10 points over the table.
     """
     keys = ["benchmark", "method", "direction", "metric"]
-    kept = metrics[metrics["metric"] != "tied"].groupby(keys, sort=False)["value"]
+    extra = ("tied", "R@1 dup", "dup")
+    kept = metrics[~metrics["metric"].isin(extra)].groupby(keys, sort=False)["value"]
     cells = kept.agg(mean="mean", std="std", n_seeds="count").reset_index()
     cells = cells.assign(ci_low=cells["mean"] - 3, ci_high=cells["mean"] + 3, n_independent=150.0)
     means = cells.set_index(keys)["mean"]
@@ -113,8 +121,50 @@ def statistics_of(params, metrics):
         for seed in params["seeds"]
         for rule, more in (("val", 0.0), ("last", 0.0), ("test_window", 1.5))
     ]  # fmt: skip
-    tables = {"comparisons": lines, "wins": wins, "selection": selection}
+    slices, interactions = slices_of(params)
+    tables = {
+        "comparisons": lines, "wins": wins, "selection": selection, "slices": slices,
+        "interactions": interactions,
+    }  # fmt: skip
     return {"cells": cells} | {name: pd.DataFrame(rows) for name, rows in tables.items()}
+
+
+def slices_of(params):
+    """Rows of two attributes: X-Pool's lead grows with the caption; one topic is too small."""
+    slices, interactions = [], []
+    bins = [
+        ("caption_words", 1, 3.0, 5.0, "", 120), ("caption_words", 2, 6.0, 12.0, "", 80),
+        ("topic", 1, np.nan, np.nan, "music", 195), ("topic", 2, np.nan, np.nan, "", 5),
+    ]  # fmt: skip
+    for benchmark in params["benchmarks"]:
+        common = {"benchmark": benchmark, "n_seeds": len(params["seeds"])}
+        for (name, number, low, high, category, n), method in itertools.product(
+            bins, sorted(["xpool", *params["baselines"]])
+        ):
+            row = {
+                "attribute": name, "bin": number, "low": low, "high": high, "category": category,
+                "n_queries": n, "n_videos": n, "method": method, "R@1": LEVEL.get(method, 15.0),
+                "delta": np.nan, "ci_low": np.nan, "ci_high": np.nan, "p_value": np.nan,
+                "p_table": np.nan,
+            }  # fmt: skip
+            if method != "xpool":
+                lead = 10.0 * number
+                row["delta"] = lead
+                if n >= 10:
+                    row |= {"ci_low": lead - 15, "ci_high": lead + 15, "p_value": 0.1 / number**2}
+                    row["p_table"] = 0.04 if number == 2 else 0.2
+            slices.append(common | row)
+        interactions += [
+            {
+                "benchmark": benchmark, "attribute": "caption_words", "method": method, "bin": 2,
+                "minus_bin": 1, "delta": 10.0, "ci_low": 1.0, "ci_high": 19.0, "p_value": 0.03,
+                "p_table": 0.03,
+            }
+            for method in params["baselines"]
+        ]  # fmt: skip
+    return pd.DataFrame(slices, columns=list(SLICES)), pd.DataFrame(
+        interactions, columns=list(INTERACTIONS)
+    )
 
 
 VIDEOS = {

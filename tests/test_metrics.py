@@ -1,5 +1,6 @@
 """Metrics against slow loops (oracle), official outputs, published matrices; ties."""
 
+import itertools
 import json
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 import torch
 
 from xpool import metrics
-from xpool.metrics import ranks, retrieval_metrics
+from xpool.metrics import ranks, recall_of_any, retrieval_metrics
 from xpool.project.errors import InputError
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
@@ -181,3 +182,25 @@ def test_video_out_of_range_is_named(stray):
 def test_shapes_and_kinds_that_do_not_fit_are_refused(scores, video):
     with pytest.raises(ValueError, match="expected"):
         retrieval_metrics(scores, video)
+
+
+@pytest.mark.parametrize("levels", [1, 2, 5, 10_000])
+def test_recall_of_any_matches_every_order_of_the_ties(levels):
+    """Oracle: all orders of the columns; the first of the highest is taken."""
+    rng = np.random.default_rng(levels)
+    scores = rng.integers(0, levels, (12, 4)) / levels
+    right = rng.random((12, 4)) < 0.4
+    right[:, 0] |= ~right.any(axis=1)
+    orders = list(itertools.permutations(range(4)))
+    hits = [
+        [right[text, max(order, key=lambda video: scores[text, video])] for order in orders]
+        for text in range(12)
+    ]
+    assert recall_of_any(scores, *np.nonzero(right)) == pytest.approx(100 * np.mean(hits))
+
+
+def test_recall_of_any_with_one_right_video_is_recall():
+    rng = np.random.default_rng(0)
+    scores, video = rng.integers(0, 3, (50, 6)) / 3, rng.integers(0, 6, 50)
+    expected = retrieval_metrics(scores, video)["t2v"]["R@1"]
+    assert recall_of_any(scores, np.arange(50), video) == pytest.approx(expected)

@@ -129,7 +129,7 @@ def write_pixels(setting: str, benchmark: str, videos=(16, 8, 4), captions=1, se
     columns = dict(zip(INDEX.names, map(list, zip(*rows, strict=True)), strict=True))
     pq.write_table(pa.table(columns, schema=INDEX), folder / "index.parquet")
     manifest = paths.manifest(setting, benchmark)
-    manifest.parent.mkdir(parents=True)
+    manifest.parent.mkdir(parents=True, exist_ok=True)
     pd.DataFrame(texts, columns=list(COLUMNS)).to_parquet(manifest)
 
 
@@ -144,6 +144,9 @@ def write_project(**train):
     params["frames"]["counts"] = [FRAMES]
     Path("params.yaml").write_text(yaml.safe_dump(params))
     write_embeddings(paths.embeddings("mini", "msvd"))
+    texts = pd.read_parquet(paths.embeddings("mini", "msvd") / "texts.parquet")
+    paths.manifest("mini", "msvd").parent.mkdir(parents=True)
+    texts.assign(path="")[list(COLUMNS)].to_parquet(paths.manifest("mini", "msvd"))
     paths.encoder("mini").mkdir()
     (paths.encoder("mini") / "weights.safetensors").write_bytes(b"of the encoder")
 

@@ -103,6 +103,30 @@ def ranks(
     }
 
 
+def recall_of_any(
+    similarity: NDArray[Any], text: NDArray[np.int64], video: NDArray[np.int64]
+) -> float:
+    """Return text-to-video R@1 in percent where a text may have several right videos.
+
+    A text counts as far as videos that are right share the first rank: if k of m videos that tie
+    there are right, k/m, which is the expectation over the orders of the ties.
+
+    Args:
+        similarity: ``(text, video)``, higher is nearer, without NaN.
+        text: ``(pair,)`` row of each right pair; each pair is there once.
+        video: ``(pair,)`` its column.
+
+    Example:
+        >>> scores = np.array([[0.2, 0.7, 0.1], [0.5, 0.5, 0.1]])
+        >>> recall_of_any(scores, np.array([0, 0, 1]), np.array([0, 1, 1]))
+        75.0
+    """
+    top = similarity.max(axis=1)
+    first = (similarity == top[:, None]).sum(axis=1)
+    right = np.bincount(text, weights=similarity[text, video] == top[text], minlength=len(top))
+    return float(100 * (right / first).mean())
+
+
 def _text_to_video(scores: NDArray[Any], video_of_text: NDArray[np.int64]) -> Ranks:
     n_text, n_video = scores.shape
     greater, tied = np.empty(n_text, np.int64), np.empty(n_text, np.int64)

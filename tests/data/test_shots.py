@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from worlds import write_pixels
 
-from xpool.data.shots import quantile_bins, read_shots, shot_changes
+from xpool.data.frame_cache import FrameCache
+from xpool.data.shots import quantile_bins, read_lengths, read_shots, shot_changes
 from xpool.mini import drawing, world
 from xpool.project import paths
 from xpool.project.errors import InputError
@@ -70,6 +71,13 @@ def test_distinct_values_give_bins_of_equal_size():
     assert bounds == [(0, 9), (10, 19), (20, 29), (30, 39)]
 
 
+def test_few_distinct_values_are_a_bin_each():
+    """Also where most queries have the highest one."""
+    of_value, bounds = quantile_bins(np.array([0.5, 2, 2, 2, 2, 2, 2]), 3)
+    assert of_value.tolist() == [0, 1, 1, 1, 1, 1, 1]
+    assert bounds == [(0.5, 0.5), (2, 2)]
+
+
 def test_the_stage_writes_one_row_for_each_video(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "params.yaml").write_text("setting: mini\nbenchmarks: [msvd]\n")
@@ -80,3 +88,15 @@ def test_the_stage_writes_one_row_for_each_video(tmp_path, monkeypatch):
     found = read_shots(paths.shots("mini", "msvd"))
     assert sorted(found.index) == ["test0", "train0", "train1", "train2", "val0", "val1"]
     assert (found >= 0).all()
+    cache = FrameCache(paths.frames("mini", "msvd"))
+    lengths = {video: cache.stored(video)[2] for video in cache.video_ids}
+    assert read_lengths(paths.shots("mini", "msvd")).to_dict() == lengths
+
+
+def test_a_table_of_an_earlier_version_is_named(tmp_path):
+    file = tmp_path / "msvd.csv"
+    file.write_text("video_id,shot_changes\nv0,1\n")
+    with pytest.raises(
+        InputError, match=r"msvd\.csv: no column video_frames; run `dvc repro shots`"
+    ):
+        read_lengths(file)

@@ -85,10 +85,11 @@ def test_results_notebook_writes_tables_figures_and_an_offline_page(capsys):
 
     first = run()
     names = ["summary", "msrvtt", "msvd", "lsmdc", "selection"]
-    pictures = ("recall", "differences", "wins", "training")
+    slices = [f"slices-{benchmark}" for benchmark in ("msrvtt", "msvd", "lsmdc")]
+    pictures = ("recall", "differences", "wins", "slices", "training")
     assert set(first) == {
         "results.html",
-        *(f"{name}.{end}" for name in names for end in typesetting.FORMATS),
+        *(f"{name}.{end}" for name in names + slices for end in typesetting.FORMATS),
         *(f"{name}.{end}" for name in pictures for end in ("svg", "png")),
     }
     assert run() == first, "the same results give the same bytes"
@@ -104,6 +105,7 @@ def test_results_notebook_writes_tables_figures_and_an_offline_page(capsys):
         "Recall of each method on each benchmark",
         "X-Pool minus each baseline in R@1 with intervals",
         "Queries won and lost by shot changes of the video",
+        "X-Pool minus a baseline in R@1 in bins of the queries",
         "Training loss and R@1 of each run",
     ]
     for words in ("MSR-VTT, SYNTHETIC", "LSMDC, SYNTHETIC", "X-Pool − Mean pooling", "999-clip"):

@@ -10,7 +10,8 @@ import pytest
 import worlds
 import yaml
 
-from xpool.metrics import retrieval_metrics
+from xpool.data.manifest import COLUMNS
+from xpool.metrics import METRICS, retrieval_metrics
 from xpool.project import paths
 from xpool.project.errors import InputError
 from xpool.stages import ranks
@@ -28,14 +29,33 @@ PARAMS = {
 CELLS = list(itertools.product(["xpool", "mean_pool"], PARAMS["benchmarks"], PARAMS["seeds"]))
 
 
+EXTRA = ("R@1 dup", "dup")
+
+
+def videos_of(benchmark):
+    """Number of the video of each text."""
+    return [0, 0, 1, 2, 2] if benchmark == "msvd" else [2, 0, 1]
+
+
+def write_manifest(setting, benchmark, captions):
+    videos = [f"video{v}" for v in videos_of(benchmark)]
+    file = paths.manifest(setting, benchmark)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    table = pd.DataFrame({"split": "test", "video_id": videos, "caption": captions, "path": ""})
+    table["caption_id"] = [f"caption{i}" for i in range(len(videos))]
+    table[list(COLUMNS)].to_parquet(file, index=False)
+
+
 def write_cells(params):
     for benchmark in params["benchmarks"]:
+        n_text = len(videos_of(benchmark))
+        write_manifest(params["setting"], benchmark, [f"text {i}" for i in range(n_text)])
         for method in ("xpool", *params["baselines"]):
             for seed in params["seeds"]:
                 folder = paths.similarity(params["setting"], method, benchmark, seed)
                 folder.mkdir(parents=True)
                 rng = np.random.default_rng(seed)
-                videos = [0, 0, 1, 2, 2] if benchmark == "msvd" else [2, 0, 1]
+                videos = videos_of(benchmark)
                 np.save(folder / "similarity.npy", rng.random((len(videos), 4), np.float32))
                 pd.DataFrame(
                     {
@@ -65,19 +85,19 @@ def test_stage_writes_table_json_and_ranks():
         "n_text", "n_video", "mixed",
     ]  # fmt: skip
     assert table["mixed"].isna().all()
-    assert len(table) == 2 * 2 * 2 * 2 * 7
+    assert len(table) == 2 * 2 * 2 * (2 * 7 + 2)
     keys = ["benchmark", "method", "seed"]
     assert table[keys].drop_duplicates().equals(table[keys].drop_duplicates().sort_values(keys))
-    assert set(table["metric"]) == {"R@1", "R@5", "R@10", "R@50", "MdR", "MnR", "tied"}
+    assert set(table["metric"]) == {*METRICS, "tied", *EXTRA}
+    assert set(table[table["metric"].isin(EXTRA)]["direction"]) == {"t2v"}
     nested = json.loads(paths.metrics("mini").read_text())
     for row in table.itertuples():
         value = nested[row.benchmark][row.method][str(row.seed)][row.direction][row.metric]
         assert value == row.value  # the CSV holds full precision
     matrix = np.load(paths.similarity("mini", "xpool", "msvd", 1) / "similarity.npy")
     expected = retrieval_metrics(matrix, np.array([0, 0, 1, 2, 2]))
-    assert {k: v for k, v in nested["msvd"]["xpool"]["1"]["t2v"].items() if k != "tied"} == (
-        expected["t2v"]
-    )
+    found = nested["msvd"]["xpool"]["1"]["t2v"]
+    assert {name: found[name] for name in found if name not in ("tied", *EXTRA)} == expected["t2v"]
 
 
 @pytest.mark.usefixtures("project")
@@ -224,4 +244,45 @@ def test_stage_names_a_record_that_cannot_be_read(folder, text, message):
     if text:
         path.write_text(text)
     with pytest.raises(InputError, match=f"{path}: {message}"):
+        ranks.main()
+
+
+@pytest.mark.usefixtures("project")
+@pytest.mark.parametrize("levels", [2, 1000])
+def test_a_video_with_the_same_caption_is_right_too(levels):
+    """Oracle: enumeration of which video may come first; with two levels most texts tie."""
+    captions = ["a dog", "a cat", "a dog", "a dog", "a horse"]
+    write_manifest("mini", "msvd", captions)
+    folder = paths.similarity("mini", "xpool", "msvd", 0)
+    scores = np.random.default_rng(levels).integers(0, levels, (5, 4)) / levels
+    np.save(folder / "similarity.npy", scores)
+    ranks.main()
+    found = json.loads(paths.metrics("mini").read_text())["msvd"]["xpool"]["0"]["t2v"]
+    videos, chances = videos_of("msvd"), []
+    for text, row in enumerate(scores):
+        right = {videos[other] for other in range(5) if captions[other] == captions[text]}
+        first = [video for video in range(4) if row[video] == max(row)]
+        chances.append(sum(video in right for video in first) / len(first))
+    assert found["R@1 dup"] == pytest.approx(100 * sum(chances) / 5)
+    assert found["R@1 dup"] >= found["R@1"]
+    assert found["dup"] == 60
+
+
+@pytest.mark.usefixtures("project")
+def test_without_shared_captions_both_recalls_are_one():
+    ranks.main()
+    table = pd.read_csv(paths.metrics_table("mini"))
+    of = {name: table[(table["metric"] == name) & (table["direction"] == "t2v")] for name in
+          ("R@1", *EXTRA)}  # fmt: skip
+    assert of["R@1"]["value"].tolist() == pytest.approx(of["R@1 dup"]["value"].tolist())
+    assert (of["dup"]["value"] == 0).all()
+
+
+@pytest.mark.usefixtures("project")
+def test_a_text_that_is_not_in_the_manifest_is_named():
+    file = paths.manifest("mini", "msvd")
+    pd.read_parquet(file).iloc[:-1].to_parquet(file, index=False)
+    with pytest.raises(
+        InputError, match=r"msvd\.parquet: no test caption caption4; run 'dvc repro"
+    ):
         ranks.main()

@@ -21,6 +21,7 @@ from xpool.statistics.files.queries import read
 from xpool.statistics.paired import compare, holm
 from xpool.statistics.results import WINS_COLUMNS, wins_by_shots
 from xpool.statistics.selection_bias import RULES
+from xpool.statistics.slices import effects
 
 SMALL = {**PARAMS, "benchmarks": ["msrvtt", "msvd"]}
 SIZES = {"msrvtt": (24, 24), "msvd": (60, 12)}
@@ -29,6 +30,8 @@ SIZES = {"msrvtt": (24, 24), "msvd": (60, 12)}
 def few_replicates(patch):
     patch.setattr(results, "REPLICATES", 200)
     patch.setattr(results, "REPLICATES_PER_TEST", 1)
+    patch.setattr(effects, "REPLICATES", 200)
+    patch.setattr(effects, "REPLICATES_PER_TEST", 1)
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +65,7 @@ def made():
 
 
 def tables():
-    names = ("cells", "comparisons", "wins", "selection")
+    names = ("cells", "comparisons", "wins", "selection", "slices", "interactions")
     return {name: pd.read_csv(paths.statistics("mini") / f"{name}.csv") for name in names}
 
 
@@ -149,6 +152,46 @@ def test_wins_of_all_bins_are_those_of_the_comparison():
 
 
 @pytest.mark.usefixtures("project")
+def test_slices_hold_every_query_once_an_attribute_and_add_up_to_the_cell():
+    found = tables()
+    cells = found["cells"].query("direction == 't2v' and metric == 'R@1'")
+    means = cells.set_index(["benchmark", "method"])["mean"]
+    attributes = PARAMS["slices"]["attributes"]
+    for (benchmark, method, name), bins in found["slices"].groupby(
+        ["benchmark", "method", "attribute"]
+    ):
+        assert name in attributes
+        assert bins["n_queries"].sum() == SIZES[benchmark][0]
+        whole = np.average(bins["R@1"], weights=bins["n_queries"])
+        assert whole == pytest.approx(means[benchmark, method])
+    assert found["slices"]["attribute"].nunique() == len(attributes)
+    assert set(found["interactions"]["method"]) == {"mean_pool", "self_attention"}
+
+
+@pytest.mark.usefixtures("project")
+def test_a_file_of_the_users_own_makes_slices_of_its_benchmark_alone():
+    """Oracle: the ranks of the captions that the file names."""
+    use({**SMALL, "slices": {"attributes": ["shots"], "files": {"msvd": ["mine.csv"]}}})
+    Path("attributes").mkdir()
+    kinds = ["long" if i % 3 else "short" for i in range(60)]
+    rows = "".join(f"c{i},{kind}\n" for i, kind in enumerate(kinds))
+    Path("attributes/mine.csv").write_text(f"caption_id,kind\n{rows}")
+    table = made()["slices"]
+    assert set(table[table["benchmark"] == "msrvtt"]["attribute"]) == {"shots"}
+    of_kind = table[table["attribute"] == "kind"]
+    assert of_kind["category"].drop_duplicates().tolist() == ["long", "short"]
+    for row in of_kind.rename(columns={"R@1": "r1"}).itertuples():
+        hits = []
+        for seed in (0, 1, 2):
+            ranks = pd.read_parquet(rank_file(row.method, "msvd", seed))
+            t2v = ranks[ranks["direction"] == "t2v"].set_index("query_id")
+            hits += [100.0 * (t2v.loc[f"c{i}", "rank"] == 1) for i, kind in enumerate(kinds)
+                     if kind == row.category]  # fmt: skip
+        assert row.r1 == pytest.approx(np.mean(hits))
+        assert row.n_queries == kinds.count(row.category)
+
+
+@pytest.mark.usefixtures("project")
 def test_runs_in_another_order_give_the_same_figures():
     before = tables()
     file = rank_file("xpool", "msvd", 1)
@@ -164,7 +207,7 @@ def test_the_same_ranks_give_the_same_bytes():
         return {path.name: path.read_bytes() for path in paths.statistics("mini").iterdir()}
 
     first = written()
-    assert set(first) == {"cells.csv", "comparisons.csv", "wins.csv", "selection.csv"}
+    assert set(first) == {f"{name}.csv" for name in tables()}
     shutil.rmtree(paths.statistics("mini"))
     statistics.main()
     assert written() == first

@@ -50,6 +50,8 @@ class Table:
     """Printed below the table."""
     figures: pd.DataFrame
     """Figures, one a row, unrounded."""
+    label: str = "Method"
+    """Head of the column of labels."""
 
     def _repr_html_(self) -> str:
         return to_html(self)
@@ -80,7 +82,7 @@ def to_markdown(table: Table) -> str:
         for row in group.rows:
             cells = (f"**{c}**" if b else c for c, b in zip(row.cells, row.bold, strict=True))
             lines.append([_plain(row.label), *cells])
-    text = pd.DataFrame(lines, columns=["Method", *table.names]).to_markdown(
+    text = pd.DataFrame(lines, columns=[table.label, *table.names]).to_markdown(
         index=False, disable_numparse=True, colalign=("left", *("right" for _ in table.names))
     )
     notes = "".join(f"- {_plain(note)}\n" for note in table.notes)
@@ -129,7 +131,7 @@ def to_latex(table: Table) -> str:
         r"\toprule",
         " & ".join(["", *heads]) + r" \\",
         " ".join(rules),
-        " & ".join(["Method", *subs]) + r" \\",
+        " & ".join([_tex(table.label), *subs]) + r" \\",
         *body,
         r"\bottomrule",
         r"\end{tabular}",
@@ -149,7 +151,7 @@ def to_html(table: Table) -> str:
         f'<th colspan="{span}" style="{pad};text-align:center">{html.escape(head)}</th>'
         for head, span in _heads(table)
     ]
-    second = [f'<th style="{label}">Method</th>'] + [
+    second = [f'<th style="{label}">{html.escape(table.label)}</th>'] + [
         f'<th style="{number}">{html.escape(sub)}</th>' for _, sub in table.columns
     ]
     rows = [_html_row(first, "border-top:2px solid #000"), _html_row(second)]

@@ -1,7 +1,8 @@
 """The rank of every query of every run, and the metrics of all runs.
 
 Reads ``results/<setting>/similarity/<method>/<benchmark>/<seed>/`` of each cell, and writes
-``ranks/<method>/<benchmark>/<seed>.parquet``, from which all statistics come.
+``ranks/<method>/<benchmark>/<seed>.parquet``, from which all statistics come. The captions of the
+manifest tell which videos share one: :func:`same_caption`.
 """
 
 import itertools
@@ -13,7 +14,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from xpool.metrics import Ranks, ranks
+from xpool.data.manifest import read_manifest
+from xpool.metrics import Ranks, ranks, recall_of_any
 from xpool.project import paths
 from xpool.project.errors import InputError
 from xpool.project.made import made
@@ -96,9 +98,55 @@ def rank_table(
     return pd.concat(parts, ignore_index=True)
 
 
-def metrics_of(both: Mapping[str, Ranks]) -> dict[str, dict[str, float]]:
-    """Return all metrics of a run by direction and name, with the percent of tied queries."""
-    return {name: {**one.metrics(), "tied": one.tied()} for name, one in both.items()}
+def same_caption(
+    setting: str, benchmark: str, texts: pd.DataFrame, videos: pd.DataFrame
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return ``(pair,)`` rows and columns of each text with each video that has its caption.
+
+    That is its own video, and any other of these videos with the same caption to the letter, which
+    no model can tell apart by the text.
+
+    Args:
+        setting: the setting in force.
+        benchmark: short name of the benchmark.
+        texts: rows of a similarity, by :func:`read_similarity`.
+        videos: its columns.
+
+    Raises:
+        InputError: the manifest is missing or lacks a caption.
+    """
+    path = paths.manifest(setting, benchmark)
+    manifest = read_manifest(path)
+    captions = manifest[manifest["split"] == "test"].set_index("caption_id")["caption"]
+    found = captions.reindex(texts["caption_id"])
+    if found.isna().any():
+        missing = found.index[found.isna()][0]
+        raise InputError(f"{path}: no test caption {missing}; run 'dvc repro' to score anew")
+    own = pd.DataFrame({"caption": found.to_numpy(), "video": video_of_text(texts, videos)})
+    pairs = own[["caption"]].reset_index(names="text").merge(own.drop_duplicates(), on="caption")
+    return pairs["text"].to_numpy(np.int64), pairs["video"].to_numpy(np.int64)
+
+
+def metrics_of(
+    both: Mapping[str, Ranks],
+    similarity: NDArray[Any],
+    same: tuple[NDArray[np.int64], NDArray[np.int64]],
+) -> dict[str, dict[str, float]]:
+    """Return all metrics of a run by direction and name.
+
+    Beside those of :mod:`xpool.metrics`: ``tied``, the percent of queries whose right answer ties;
+    for t2v ``dup``, the percent of texts whose caption another video has too, and ``R@1 dup``, with
+    which such a video is right as well.
+
+    Args:
+        both: ranks in both directions.
+        similarity: ``(text, video)`` that gave them.
+        same: from :func:`same_caption`.
+    """
+    found = {name: {**one.metrics(), "tied": one.tied()} for name, one in both.items()}
+    shared = np.bincount(same[0]) > 1
+    found["t2v"] |= {"R@1 dup": recall_of_any(similarity, *same), "dup": float(100 * shared.mean())}
+    return found
 
 
 def metric_rows(
@@ -143,7 +191,7 @@ def rank_all(
         The metrics in long form, one value a row, and nested.
 
     Raises:
-        InputError: as :func:`read_similarity`.
+        InputError: as :func:`read_similarity` and :func:`same_caption`.
     """
     rows: list[dict[str, Any]] = []
     nested: Nested = {}
@@ -152,7 +200,8 @@ def rank_all(
         both = ranks(matrix, video_of_text(texts, videos))
         with replacing(paths.rank_file(setting, method, benchmark, seed), "wb") as file:
             rank_table(both, texts, videos).to_parquet(file, index=False)
-        values = metrics_of(both)
+        same = same_caption(setting, benchmark, texts, videos)
+        values = metrics_of(both, matrix, same)
         nested.setdefault(benchmark, {}).setdefault(method, {})[str(seed)] = values
         run = {"benchmark": benchmark, "method": method, "seed": seed}
         of_run = metric_rows(run, selection, values, len(texts), len(videos))

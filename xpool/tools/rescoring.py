@@ -134,7 +134,13 @@ def _figures(run: Run, selection: str, source: Scores) -> Iterator[Check]:
     except (OSError, ValueError) as error:
         problem = f"cannot be read ({error})"
     yield Check(what=str(path), verdict="DIFFERS" if problem else "ok", detail=problem)
-    values = ranking.metrics_of(both)
+    try:
+        same = ranking.same_caption(run.setting, run.benchmark, texts, videos)
+    except InputError as error:
+        metrics = str(paths.metrics_table(run.setting))
+        yield Check(what=metrics, verdict="DIFFERS", detail=f"cannot be computed ({error})")
+        return
+    values = ranking.metrics_of(both, matrix, same)
     named = {"benchmark": run.benchmark, "method": run.method, "seed": run.seed}
     rows = ranking.metric_rows(named, selection, values, len(texts), len(videos))
     yield _table(paths.metrics_table(run.setting), pd.DataFrame(rows), named)

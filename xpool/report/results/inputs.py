@@ -13,13 +13,18 @@ from xpool.project.errors import InputError
 from xpool.project.made import read_made
 from xpool.report.protocol import DIRECTIONS, METRICS, Protocol
 
+MAY_BE_EMPTY = ("selection", "slices", "interactions")
+"""Statistics without rows where nothing was trained, no attribute is listed, or bins are few."""
+DUPLICATES = ("R@1 dup", "dup")
+"""Metrics of captions that several videos share: see :func:`xpool.statistics.ranks.metrics_of`."""
+
 
 def read_statistics(name: str, protocols: Sequence[Protocol]) -> pd.DataFrame:
     """Return a table of the stage ``statistics`` for the benchmarks and methods in params.yaml.
 
     Args:
-        name: cells, comparisons, wins or selection; :mod:`xpool.statistics.results` lists their
-            columns.
+        name: cells, comparisons, wins, selection, slices or interactions;
+            :mod:`xpool.statistics.results` lists their columns.
         protocols: what is compared.
 
     Raises:
@@ -38,7 +43,7 @@ def read_statistics(name: str, protocols: Sequence[Protocol]) -> pd.DataFrame:
         if column in table:
             kept &= table[column].isin(methods)
     found = table[kept].reset_index(drop=True)
-    if name == "selection":  # empty where nothing was trained
+    if name in MAY_BE_EMPTY:
         return found
     side = "method" if name == "cells" else "against"
     others = methods if name == "cells" else methods - {"xpool"}
@@ -77,7 +82,7 @@ def read_metrics(protocols: Sequence[Protocol]) -> pd.DataFrame:
         for method in protocol.methods
         for seed in protocol.seeds
         for direction in DIRECTIONS
-        for metric in (*METRICS, "R@50", "tied")
+        for metric in (*METRICS, "R@50", "tied", *(DUPLICATES if direction == "t2v" else ()))
     ]
     values = figures["value"].reindex(pd.MultiIndex.from_tuples(wanted, names=keys))
     for cell, value in zip(wanted, values, strict=True):

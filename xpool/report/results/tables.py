@@ -208,13 +208,13 @@ def _cell(figure: Any) -> str:
     if figure.kind == "p-value":
         return "<0.001" if figure.mean < 0.001 else f"{figure.mean:.3f}"
     sign = "+" if figure.kind == "difference" else ""
-    mean = _signed(figure.mean, sign) + (figure.mark if figure.kind == "measured" else "")
+    mean = signed(figure.mean, sign) + (figure.mark if figure.kind == "measured" else "")
     if math.isnan(figure.ci_low):
         return mean
-    return f"{mean} [{_signed(figure.ci_low, sign)}, {_signed(figure.ci_high, sign)}]"
+    return f"{mean} [{signed(figure.ci_low, sign)}, {signed(figure.ci_high, sign)}]"
 
 
-def _signed(value: float, sign: str) -> str:
+def signed(value: float, sign: str) -> str:
     """Return a value with one decimal, a plus if ``sign`` is one, and no minus before zero."""
     return f"{value:{sign}z.1f}".replace("-", "−")
 

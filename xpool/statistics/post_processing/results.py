@@ -46,7 +46,8 @@ def post_results_of(
         paths.post_processed(method, member): (method, member)
         for method, member in itertools.product(methods, members["post_processing"])
     }
-    runs, video = read_runs(setting, benchmark, list(names), seeds)
+    runs, queries = read_runs(setting, benchmark, list(names), seeds)
+    video = {direction: of_direction.video for direction, of_direction in queries.items()}
     found = cells(benchmark, runs, video)
     found["post_processing"] = [names[name][1] for name in found["method"]]
     found["method"] = [names[name][0] for name in found["method"]]

@@ -35,7 +35,7 @@ RELATIONS = {
 out, since they mostly stand before an infinitive and between two nouns."""
 NOT_VERBS = {
     "anything", "building", "ceiling", "clothing", "evening", "everything", "morning",
-    "nothing", "something", "spring", "string", "wedding",
+    "nothing", "something", "spring", "string", "thing", "wedding",
 }  # fmt: skip
 """Words in -ing that are no verbs."""
 LEAST_LETTERS = 5

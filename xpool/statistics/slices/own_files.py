@@ -61,7 +61,8 @@ def _table(path: Path) -> pd.DataFrame:
             path, header=None, dtype=str, skipinitialspace=True, encoding="utf-8-sig"
         )
     except (ValueError, OSError) as error:  # pandas' own errors are ValueErrors
-        raise InputError(f"{path}: not a csv that pandas can read ({error})") from None
+        why = " ".join(str(error).split())
+        raise InputError(f"{path}: not a csv that pandas can read ({why})") from None
     names = lines.iloc[0].fillna("").str.strip()
     for wrong, problem in ((names == "", "has no name"), (names.duplicated(), "is there twice")):
         if wrong.any():
