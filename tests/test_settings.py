@@ -109,6 +109,26 @@ def test_both_settings_have_the_same_keys_but_for_what_is_generated(settings):
 
 
 WRONG = {
+    "attribute of slices unknown": (
+        {"slices.attributes": ["words"]},
+        "made.yaml: slices.attributes.0: Input should be 'caption_words', 'relation_words', 'dupl",
+    ),
+    "attribute of slices twice": (
+        {"slices.attributes": ["shots", "shots"]},
+        "made.yaml: slices.attributes: 'shots' is listed twice",
+    ),
+    "file of slices absent": (
+        {"slices.files": {"msvd": ["mine.csv"]}},
+        "made.yaml: slices.files.msvd: no file attributes/mine.csv; put it there, or take it off",
+    ),
+    "file of slices elsewhere": (
+        {"slices.files": {"msvd": ["../mine.csv"]}},
+        "made.yaml: slices.files.msvd.0: String should match pattern",
+    ),
+    "file of slices for an unknown benchmark": (
+        {"slices.files": {"youcook": []}},
+        "made.yaml: slices.files: ",
+    ),
     "unknown section": ({"trian": {}}, "made.yaml: trian: unknown key; known: setting, benchm"),
     "missing section": ({"frames": ...}, "made.yaml: frames is missing; known there: "),
     "unknown setting": ({"setting": "big"}, "made.yaml: setting: Input should be 'mini' or 'pap"),

@@ -9,6 +9,7 @@ import pytest
 import worlds
 import yaml
 from made_banks import write_banks
+from made_ranks import write_videos
 
 from xpool.metrics import ranks
 from xpool.postprocessing.banks import Bank
@@ -53,6 +54,7 @@ def banks(tmp_path, monkeypatch):
         pd.DataFrame(texts).to_parquet(folder / "texts.parquet")
         videos = pd.DataFrame({"video_id": [f"v{i}" for i in range(4)]})
         videos.to_parquet(folder / "videos.parquet")
+        write_videos("mini", benchmark, pd.DataFrame(texts), videos["video_id"])
         found[method, seed] = write_banks(folder, len(RIGHT), 4, CAPTIONS, seed)
     worlds.write_records("mini", CELLS)
     return found
