@@ -17,6 +17,7 @@ import worlds
 import yaml
 
 from xpool.data.frame_cache import INDEX, FrameCache, FramesParams
+from xpool.data.manifest import COLUMNS
 from xpool.project import paths
 from xpool.project.errors import InputError
 from xpool.project.params import read
@@ -229,7 +230,7 @@ def write_project(setting):
     lengths = dict(zip(videos["video_id"], videos["video_frames"].tolist(), strict=True))
     manifest = paths.manifest(setting, "msvd")
     manifest.parent.mkdir(parents=True)
-    texts.to_parquet(manifest)
+    texts[list(COLUMNS)].to_parquet(manifest)
     write_frames(paths.frames(setting, "msvd"), lengths)
     if setting == "mini":
         write_truth(paths.truth(setting, "msvd"), lengths, texts)
