@@ -9,7 +9,7 @@ from xpool.data.manifest import COLUMNS
 from xpool.metrics import ranks
 from xpool.project import paths
 from xpool.statistics.ranks import rank_table
-from xpool.training import evaluation_log
+from xpool.training import evaluations
 
 EVALUATIONS = 6
 LEADS = {"mean_pool": 0.0, "self_attention": 0.3, "xpool": 1.5}
@@ -71,8 +71,8 @@ def write_videos(setting, benchmark, texts, videos):
 def write_evaluations(folder, scores, video_of_text, texts, rng):
     """Write what six evaluations found: the run's scores, each time with other noise."""
     folder.mkdir(parents=True, exist_ok=True)
-    rows, hits = [], texts[evaluation_log.QUERY]
-    for step, split in itertools.product(range(4, 4 * EVALUATIONS + 1, 4), evaluation_log.SPLITS):
+    rows, hits = [], texts[evaluations.QUERY]
+    for step, split in itertools.product(range(4, 4 * EVALUATIONS + 1, 4), evaluations.SPLITS):
         t2v = ranks(scores + 0.3 * rng.normal(size=scores.shape), video_of_text)["t2v"]
         rows.append({"step": step, "split": split, **t2v.metrics()})
         if split == "test":

@@ -26,6 +26,7 @@ from xpool.project.errors import InputError
 from xpool.project.params import PARAMS_FILE, Section, Seed, load, read, validate
 from xpool.project.plugins import BrokenMemberError
 from xpool.statistics.slices.attributes import SlicesParams
+from xpool.training.evaluations import Selection
 from xpool.training.pretrain import PretrainParams
 from xpool.training.recipes import (
     Recipe,
@@ -36,7 +37,6 @@ from xpool.training.recipes import (
     recipe_for,
     wants_words,
 )
-from xpool.training.selection import Selection
 from xpool.training.towers import compiler
 
 log = logging.getLogger(__name__)

@@ -13,7 +13,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from xpool.pooling import Contrast, Method, slices, tied, without_padding
+from xpool.pooling import Contrast, Method, masked_mean, slices, tied, unit, without_padding
 from xpool.project.errors import InputError
 from xpool.words import Words
 
@@ -186,6 +186,46 @@ def top_k(
     if scores is None or videos is None:
         raise InputError("top_k: the gallery holds no video")
     return scores, videos
+
+
+@torch.no_grad()
+def two_stage(
+    method: Method,
+    text: Tensor,
+    frames: Tensor,
+    k: int,
+    mask: Tensor | None = None,
+    words: Words | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Return the ``k`` videos nearest to each text by mean pooling, as a method ranks them.
+
+    The first stage needs one vector a video, for which there are indices; the second scores ``k``
+    videos for each text. What mean pooling leaves out of the first ``k`` cannot be found.
+
+    Args:
+        method: scores the shortlist; this and the rest as for :func:`similarity`, with its errors.
+        text: ``(text, dim)``.
+        frames: ``(video, frame, dim)``.
+        k: length of the shortlist.
+        mask: ``(video, frame)`` bool.
+        words: of the texts.
+
+    Returns:
+        Similarity, best first, and index of the video, each ``(text, min(k, videos))``.
+    """
+    if k < 1:
+        raise ValueError(f"two_stage: k must be at least 1; got {k}")
+    mask = _checked_mask(text, frames, mask)
+    vectors = unit(masked_mean(unit(without_padding(frames, mask)), mask))
+    shortlist = (unit(text) @ vectors.mT).topk(min(k, len(frames)), dim=1).indices
+    scores = torch.empty(shortlist.shape, dtype=vectors.dtype, device=text.device)
+    for row, videos in enumerate(shortlist):
+        one = torch.tensor([row], device=text.device)
+        of_text = None if words is None else words[one]
+        found = similarity(method, text[one], frames[videos], mask[videos], of_text)[0]
+        order = found.argsort(descending=True, stable=True)
+        scores[row], shortlist[row] = found[order], videos[order]
+    return scores, shortlist
 
 
 def _tiled(

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from xpool.statistics.selection_bias import by_chance, chosen, selection_rows
-from xpool.training import selection
+from xpool.training import evaluations
 
 
 def evaluations_of(val, test):
@@ -61,7 +61,7 @@ def luck_of(n_evaluations, shared, n_query, rng):
     curve, best, reported = [], None, 0.0
     for evaluation in hits:
         curve.append({"R@1": evaluation.mean(), "MnR": 0.0, "step": len(curve)})
-        now = selection.score("test_window", curve)
+        now = evaluations.score("test_window", curve)
         if best is None or now > best:
             best, reported = now, evaluation.mean()
     return hits, reported - hits[rng.integers(n_evaluations)].mean()

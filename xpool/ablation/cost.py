@@ -1,9 +1,6 @@
 """Measure the cost of a trained method in milliseconds for each gallery video."""
 
-import time
-from collections.abc import Callable
 from functools import cache
-from typing import Any
 
 import torch
 
@@ -13,9 +10,7 @@ from xpool.encoders.embed import embed_images
 from xpool.project import paths
 from xpool.project.params import setting
 from xpool.similarity import similarity
-
-TIMINGS = 3
-"""Repeats of a measurement; the shortest counts, since what comes between only adds time."""
+from xpool.training.cost import least_time_s
 
 
 def gallery_cost_ms(trained: Trained, lab: Lab) -> float:
@@ -34,7 +29,7 @@ def gallery_cost_ms(trained: Trained, lab: Lab) -> float:
         with torch.inference_mode():
             similarity(method, *gallery.embeddings())
 
-    scoring_s = _least_time_s(score, lab.accelerator.device) / len(gallery.video_ids)
+    scoring_s = least_time_s(score, lab.accelerator.device) / len(gallery.video_ids)
     return 1000 * (frame_s * gallery.frames.shape[1] + scoring_s)
 
 
@@ -44,18 +39,4 @@ def _encoding_s(here: str, device: str) -> float:
     encoder = open_encoder(paths.encoder(here)).to(device).eval()
     size = encoder.size_px
     noise = torch.randint(0, 256, (64, 3, size, size), dtype=torch.uint8)
-    return (
-        _least_time_s(lambda: embed_images(encoder, iter([noise]), 64), torch.device(device)) / 64
-    )
-
-
-def _least_time_s(work: Callable[[], Any], device: torch.device) -> float:
-    clock = time.process_time if device.type == "cpu" else time.perf_counter
-    times = []
-    for _ in range(TIMINGS):
-        began = clock()
-        work()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        times.append(clock() - began)
-    return min(times)
+    return least_time_s(lambda: embed_images(encoder, iter([noise]), 64), torch.device(device)) / 64

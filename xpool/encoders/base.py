@@ -121,13 +121,19 @@ class Encoder(nn.Module, ABC):
     def encode_text(self, tokens: Tensor) -> Tensor:
         """``(text, token)`` ids to raw ``(text, dim)`` embeddings."""
 
-    @abstractmethod
     def encode_words(self, tokens: Tensor) -> Tensor:
         """``(text, token)`` ids to raw ``(text, token, dim)`` embeddings, one a token.
 
         They are the text tower's last states, each through the final norm and projection. The last
         token's is the text's own embedding.
+
+        Raises:
+            InputError: the library gives none.
         """
+        raise InputError(
+            f"encoder.library: {type(self).__name__} embeds no words; take another library, or "
+            "leave out methods that compare words with frames (embeddings.words: false)"
+        )
 
     @abstractmethod
     def word_counts(self, tokens: Tensor) -> Tensor:

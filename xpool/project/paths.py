@@ -110,6 +110,11 @@ def similarity(setting: str, method: str, benchmark: str, seed: int) -> Path:
     return Path("results", setting, "similarity", method, benchmark, str(seed))
 
 
+def cost(setting: str, method: str) -> Path:
+    """JSON file: what a method costs on each benchmark (:mod:`xpool.training.cost`)."""
+    return Path("results", setting, "cost", f"{method}.json")
+
+
 def metrics(setting: str) -> Path:
     """JSON file: the metrics of all runs, nested as ``dvc metrics show`` prints them."""
     return Path("results", setting, "metrics.json")
@@ -178,11 +183,12 @@ def left_over(
     made = {folder(setting, ""): benchmarks for folder in (frames, embeddings)}
     made[manifest(setting, "").parent] = benchmarks
     trained, scored = Path("results", setting, "train"), Path("results", setting, "similarity")
-    made |= {trained: methods, scored: methods, Path("results", setting, "studies"): studies}
+    made |= {trained: methods, scored: methods, cost(setting, "").parent: methods}
+    made |= {Path("results", setting, "studies"): studies}
     made |= {trained / method: benchmarks for method in methods}
     for folder, listed in made.items():
         for entry in sorted(folder.glob("[!.]*")):
-            if not {entry.name, entry.name.partition(".")[0]} & set(listed):
+            if not any(f"{entry.name}.".startswith(f"{name}.") for name in listed):
                 yield entry
 
 

@@ -39,7 +39,7 @@ from xpool.statistics.selection_bias import COLUMNS as SELECTION_COLUMNS
 from xpool.statistics.selection_bias import selection_rows
 from xpool.statistics.slices.attributes import SlicesParams, query_attributes
 from xpool.statistics.slices.effects import interactions, slices
-from xpool.training import evaluation_log
+from xpool.training import evaluations
 
 # Bootstrap replicates; the ends of an interval are then exact to a few hundredths of its width.
 REPLICATES = 4_000
@@ -239,7 +239,7 @@ def selection(
     rows = []
     for method in methods:
         logs = {
-            seed: evaluation_log.read(paths.training(setting, method, benchmark, seed))
+            seed: evaluations.read(paths.training(setting, method, benchmark, seed))
             for seed in seeds
         }
         draws = seed_for("statistics", "selection", benchmark, method)

@@ -1,6 +1,6 @@
 """The figure that each selection rule gives from one run, and how much of it is luck.
 
-Works on what ``xpool.training.evaluation_log`` kept of a run. The official code evaluates the test
+Works on what ``xpool.training.evaluations`` kept of a run. The official code evaluates the test
 split some fifty times and keeps the best result, so part of its figure is the winner's curse: the
 best of fifty noisy evaluations lies above one that was not chosen for being high.
 :func:`by_chance` estimates that part.
@@ -14,7 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from xpool.statistics.bootstrap import resampled_means
-from xpool.training.selection import SPLIT, WINDOW, Selection, score
+from xpool.training.evaluations import SPLIT, WINDOW, Selection, score
 
 RULES: tuple[Selection, ...] = ("val", "last", "test_window")
 CHOSEN_ON_TEST: Selection = "test_window"
@@ -91,7 +91,7 @@ def selection_rows(
 
     Args:
         runs: by seed, the evaluations of a run of one method, as in :func:`chosen`, and its hits:
-            caption_id, video_id, and a column a step, as ``xpool.training.evaluation_log`` writes
+            caption_id, video_id, and a column a step, as ``xpool.training.evaluations`` writes
             them.
         seed: seed of the replicates, which draw the same videos for all runs.
         replicates: how many.

@@ -29,8 +29,8 @@ from xpool.tools.checks import Check, Run, compared
 from xpool.training.cell import Cell
 from xpool.training.data import open_data
 from xpool.training.evaluate import score
+from xpool.training.evaluations import Selection
 from xpool.training.recipes import Recipe, TrainParams, import_path, wants_words
-from xpool.training.selection import Selection
 
 Scores = tuple[NDArray[Any], pd.DataFrame, pd.DataFrame]
 """Matrix ``(text, video)``, its rows and its columns."""

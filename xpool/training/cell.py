@@ -10,9 +10,9 @@ import torch
 from xpool.project.params import read, setting
 from xpool.project.seeds import seed_for
 from xpool.training.data import Data
+from xpool.training.evaluations import Selection
 from xpool.training.model import RetrievalModel
 from xpool.training.recipes import Recipe, TrainParams, build_pooling, recipe_for, short_name
-from xpool.training.selection import Selection
 from xpool.training.towers import Towers
 
 Purpose = Literal["init", "order", "dropout"]

@@ -23,13 +23,14 @@ from xpool.postprocessing.banks import FILES, BankParams, Banks
 from xpool.project import paths
 from xpool.project.errors import InputError
 from xpool.project.params import PARAMS_FILE, read, setting
-from xpool.project.provenance import SCORED, code, of_evaluation
+from xpool.project.provenance import SCORED, code, device_name, of_evaluation
 from xpool.project.records import RECORD
 from xpool.project.seeds import seed_for
 from xpool.project.workspace import WORK, publish, write_json
 from xpool.similarity import similarity
 from xpool.training.cell import Cell, code_of, coordinates, new_model
 from xpool.training.checkpoints import load_weights
+from xpool.training.cost import cost_of
 from xpool.training.data import Data, Gallery, open_data, rows_of
 from xpool.training.fit import new_accelerator
 from xpool.training.model import RetrievalModel
@@ -38,8 +39,10 @@ from xpool.training.recipes import short_name, wants_words
 log = logging.getLogger(__name__)
 
 
-def evaluate(cells: Sequence[Cell], bank: BankParams | None) -> None:
+def evaluate(cells: Sequence[Cell], bank: BankParams | None) -> dict[str, Any]:
     """Score and publish the runs of one method on one benchmark.
+
+    Returns the cost of the first run (:func:`xpool.training.cost.cost_of`), with the device.
 
     Args:
         cells: one for each seed; they differ in nothing else.
@@ -51,15 +54,21 @@ def evaluate(cells: Sequence[Cell], bank: BankParams | None) -> None:
     frames, words = read("frames", FramesParams), wants_words(first.method)
     data = open_data(setting(), first.benchmark, first.train, frames, words)
     chosen = None if bank is None else bank_texts(data.texts, bank, first.benchmark)
+    cost: dict[str, Any] = {}
     for cell in cells:
         model = _trained(cell, data, accelerator.device)
         gallery = data.gallery(model.towers, "test")
         scored = _scores(model, gallery)
+        if not cost:
+            scores = torch.from_numpy(scored[0]).to(accelerator.device)
+            cost = cost_of(model.pooling, gallery, scores)
+            cost["device"] = device_name(accelerator.device)
         banks = None
         if chosen is not None:
             banks = _banks(model, gallery, data.embedded(model.towers, chosen))
         if accelerator.is_main_process:
             _write(cell, origin, *scored, banks, accelerator.device)
+    return cost
 
 
 def score(

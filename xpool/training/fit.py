@@ -27,7 +27,7 @@ from xpool.project.progress import progress
 from xpool.project.seeds import seed_for
 from xpool.project.workspace import write_json
 from xpool.similarity import similarity
-from xpool.training import evaluation_log, selection
+from xpool.training import evaluations
 from xpool.training.cell import Cell, new_model
 from xpool.training.checkpoints import RunState, save_weights
 from xpool.training.data import Batch, Data, rows_of
@@ -43,7 +43,7 @@ CUBLAS_WORKSPACE = ":4096:8"
 """Memory with which cuBLAS adds in the same order each time (torch's notes on randomness)."""
 FINISHED = "finished"
 """Folder inside a run's work folder that holds the files of the finished run."""
-TRAINED = ("checkpoint.safetensors", "curve.csv", "run.json", *evaluation_log.FILES)
+TRAINED = ("checkpoint.safetensors", "curve.csv", "run.json", *evaluations.FILES)
 """Files of a finished run; its record has their digests."""
 _START: dict[str, Any] = {"step": 0, "curve": [], "best": None, "seconds": 0.0}
 """Record of a run that has no state on disk yet; see :class:`RunState`."""
@@ -156,7 +156,7 @@ def fit(
     Returns:
         A folder inside ``folder`` with ``checkpoint.safetensors`` (the selected weights),
         ``curve.csv`` (one row an evaluation), ``run.json`` (what was selected), and, without
-        ``report``, what ``xpool.training.evaluation_log`` writes.
+        ``report``, what ``xpool.training.evaluations`` writes.
 
     Raises:
         InputError: the split that the selection rule needs is empty, or the loss is not finite.
@@ -186,17 +186,17 @@ def _fit(
         for row in record["curve"]:
             report(row)
     wrapped = accelerator.prepare(model)  # its optimisers look for further libraries in each step
-    evaluations = _Evaluations(cell, data, order, folder, accelerator, report, record)
+    so_far = _Evaluations(cell, data, order, folder, accelerator, report, record)
     if not order.steps:
-        evaluations.keep_initial(model)
+        so_far.keep_initial(model)
     bar = progress(
         batches(
             data, order, cell.seed_of("dropout"), record["step"], accelerator, cell.train.workers
         ),
-        evaluations.label,
+        so_far.label,
         total=order.steps,
         initial=record["step"],
-        disable=not evaluations.logged,
+        disable=not so_far.logged,
     )
     due = order.evaluations()
     losses: list[dict[str, torch.Tensor]] = []
@@ -209,11 +209,11 @@ def _fit(
         if step + 1 in due:
             mean = _means(losses)
             losses.clear()
-            evaluations.check_loss(mean["loss"], step + 1)
-            row = evaluations.evaluate(model, optimizer, step + 1, mean)
-            bar.set_postfix(evaluations.postfix(row), refresh=False)
+            so_far.check_loss(mean["loss"], step + 1)
+            row = so_far.evaluate(model, optimizer, step + 1, mean)
+            bar.set_postfix(so_far.postfix(row), refresh=False)
             accelerator.wait_for_everyone()
-    return evaluations.finish()
+    return so_far.finish()
 
 
 def _means(losses: list[dict[str, torch.Tensor]]) -> dict[str, float]:
@@ -229,7 +229,7 @@ def _order(cell: Cell, data: Data) -> Order:
     """Return the order of a cell's training pairs; check that each split it needs has rows."""
     train = cell.train
     if train.epochs and cell.rule != "last":
-        rows_of(data.texts, selection.SPLIT[cell.rule])
+        rows_of(data.texts, evaluations.SPLIT[cell.rule])
     rows = rows_of(data.texts, "train").index.to_numpy() if train.epochs else np.empty(0, np.int64)
     return Order(
         rows=rows,
@@ -260,7 +260,7 @@ class _Evaluations:
     ) -> None:
         self._cell, self._data, self._order = cell, data, order
         self._folder, self._report = folder, report
-        self._split = selection.SPLIT[cell.rule]
+        self._split = evaluations.SPLIT[cell.rule]
         self._main = accelerator.is_main_process
         self._state = RunState(folder)
         self._curve: list[dict[str, Any]] = list(record["curve"])
@@ -271,7 +271,7 @@ class _Evaluations:
         # a trial sees nothing but the split that it is judged on
         self._seen = [
             name
-            for name in evaluation_log.SPLITS
+            for name in evaluations.SPLITS
             if name in splits and (report is None or name == self._split)
         ]
         self._began = time.monotonic() - record["seconds"]
@@ -310,13 +310,13 @@ class _Evaluations:
         for name in self._seen:
             texts, t2v = rank_split(model, self._data, name)
             if self.logged:
-                evaluation_log.keep(self._folder, done, name, texts, t2v)
+                evaluations.keep(self._folder, done, name, texts, t2v)
             if name == self._split:
                 row |= t2v.metrics()
         self._curve.append(row)
         if not self._main:
             return row
-        score = list(selection.score(self._cell.rule, self._curve))
+        score = list(evaluations.score(self._cell.rule, self._curve))
         if self._best is None or score > self._best["score"]:
             self._best = {"score": score, "step": done, "file": f"best-{done:09d}.safetensors"}
             save_weights(model, self._folder / self._best["file"])
@@ -350,7 +350,7 @@ class _Evaluations:
         columns = list(self._curve[-1]) if self._curve else ["step", "epoch", "loss"]
         pd.DataFrame(self._curve, columns=columns).to_csv(finished / "curve.csv", index=False)
         if self.logged:
-            evaluation_log.gather(self._folder, [row["step"] for row in self._curve], finished)
+            evaluations.gather(self._folder, [row["step"] for row in self._curve], finished)
         about = {
             "method": short_name(cell.method),
             "benchmark": cell.benchmark,

@@ -139,12 +139,19 @@ def pareto(trials: pd.DataFrame) -> pd.DataFrame:
     points = trials.groupby(keys, sort=True)[["R@1", "cost_ms"]].mean().reset_index()
     parts = []
     for _, here in points.groupby("benchmark", sort=False):
-        quality, cost = here["R@1"].to_numpy()[:, None], here["cost_ms"].to_numpy()[:, None]
-        no_worse = (quality <= quality.T) & (cost >= cost.T)
-        better = (quality < quality.T) | (cost > cost.T)
-        beaten: NDArray[np.bool_] = np.any(no_worse & better, axis=1)
-        parts.append(here.assign(front=~beaten))
+        parts.append(
+            here.assign(front=on_front(here["R@1"].to_numpy(), here["cost_ms"].to_numpy()))
+        )
     return pd.concat(parts, ignore_index=True) if parts else points.assign(front=[])
+
+
+def on_front(quality: NDArray[np.float64], cost: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Return ``(point,)``: whether no other point is as good in both and better in one."""
+    quality, cost = quality[:, None], cost[:, None]
+    no_worse = (quality <= quality.T) & (cost >= cost.T)
+    better = (quality < quality.T) | (cost > cost.T)
+    beaten: NDArray[np.bool_] = np.any(no_worse & better, axis=1)
+    return ~beaten
 
 
 def best_so_far(trials: pd.DataFrame) -> pd.DataFrame:

@@ -1,4 +1,9 @@
-"""The result of each evaluation of a run: ``evaluations.csv`` and ``hits.parquet``.
+"""The evaluations of a run: the rule that selects one, and the files that keep all of them.
+
+``val`` selects the best evaluation on the validation split (the honest rule, and the default).
+``last`` selects the end of training, whatever the evaluations say. ``test_window`` is the official
+code's rule, the best five-evaluation mean of R@1 *on the test split*. It selects on the test split,
+and every table that uses it says so.
 
 A run of the comparison evaluates the validation *and* the test split every time. Its selection rule
 sees one of them. Both are kept beside the checkpoint, so that one training shows what each rule
@@ -11,6 +16,8 @@ would have selected (``xpool.statistics.selection_bias``).
 """
 
 from pathlib import Path
+from statistics import mean
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -19,9 +26,33 @@ from xpool.metrics import Ranks
 from xpool.project.made import made, read_made
 from xpool.project.workspace import replacing
 
+Selection = Literal["val", "last", "test_window"]
+
+WINDOW = 5
+
+SPLIT: dict[str, str] = {"val": "val", "last": "val", "test_window": "test"}
+"""The split that is evaluated during training under each rule."""
 SPLITS = ("val", "test")
 FILES = ("evaluations.csv", "hits.parquet")
 QUERY = ["caption_id", "video_id"]
+
+
+def score(rule: Selection, curve: list[dict[str, Any]]) -> tuple[float, ...]:
+    """Return the newest evaluation's score; the first strictly highest one is selected.
+
+    Args:
+        rule: the rule to apply.
+        curve: one row for each evaluation so far, with ``R@1``, ``MnR`` (t2v) and ``step``.
+
+    Source: ``test_window`` follows the official trainer (layer6ai-labs/xpool, trainer.py), which
+    averages over at most the last five evaluations.
+    """
+    if rule == "last":
+        return (float(curve[-1]["step"]),)
+    if rule == "test_window":
+        return (mean(row["R@1"] for row in curve[-WINDOW:]),)
+    # R@1 ties often on a small validation split; then the mean rank decides
+    return (curve[-1]["R@1"], -curve[-1]["MnR"])
 
 
 def read(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:

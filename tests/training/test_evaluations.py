@@ -2,7 +2,7 @@
 
 import pytest
 
-from xpool.training.selection import SPLIT, WINDOW, score
+from xpool.training.evaluations import SPLIT, WINDOW, score
 
 
 def selected(rule, r1, mnr=None):
