@@ -84,9 +84,9 @@ def test_results_notebook_writes_tables_figures_and_an_offline_page(capsys):
         return {path.name: path.read_bytes() for path in files}
 
     first = run()
-    names = ["summary", "msrvtt", "msvd", "lsmdc", "selection"]
+    names = ["summary", "msrvtt", "msvd", "lsmdc", "selection", "methods", "two-stage"]
     slices = [f"slices-{benchmark}" for benchmark in ("msrvtt", "msvd", "lsmdc")]
-    pictures = ("recall", "differences", "wins", "slices", "training")
+    pictures = ("recall", "differences", "pareto", "wins", "slices", "training")
     assert set(first) == {
         "results.html",
         *(f"{name}.{end}" for name in names + slices for end in typesetting.FORMATS),
@@ -104,6 +104,7 @@ def test_results_notebook_writes_tables_figures_and_an_offline_page(capsys):
     assert re.findall(r'<img alt="([^"]*)"', page) == [
         "Recall of each method on each benchmark",
         "X-Pool minus each baseline in R@1 with intervals",
+        "R@1 of each method against the time of a query",
         "Queries won and lost by shot changes of the video",
         "X-Pool minus a baseline in R@1 in bins of the queries",
         "Training loss and R@1 of each run",
