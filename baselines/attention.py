@@ -13,6 +13,9 @@ class AttentionPool(Pooling):
 
     Source: layer6ai-labs/xpool@bc88718 modules/baseline_pooling.py, ``attention``, whose default
     temperature is 0.01. Ours adds the padding mask.
+
+    GLSCL (zchoi/GLSCL@06979f8 tvr/models/modeling.py:302) scores by this formula too when it
+    retrieves; what it adds is in its training.
     """
 
     def __init__(self, temperature: float = 0.01) -> None:

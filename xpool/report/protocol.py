@@ -15,6 +15,9 @@ from xpool.project.params import read, setting
 
 METHODS = {
     "mean_pool": "Mean pooling",
+    "max_pool": "Max pooling",
+    "attention_token": "Attention token",
+    "seq_lstm": "seqLSTM",
     "self_attention": "Self-attention",
     "top_k": "Top-k",
     "attention": "Attention pooling",
@@ -127,8 +130,8 @@ def method_name(method: str) -> str:
     """Return a method's printed name, or its own name made readable.
 
     Example:
-        >>> method_name("xpool"), method_name("max_pool")
-        ('X-Pool', 'Max pool')
+        >>> method_name("xpool"), method_name("midrange_pool")
+        ('X-Pool', 'Midrange pool')
     """
     return METHODS.get(method, method.replace("_", " ").capitalize())
 
@@ -137,8 +140,8 @@ def in_order(methods: Iterable[str]) -> tuple[str, ...]:
     """Return methods in the order of the rows; a method without a printed name precedes X-Pool.
 
     Example:
-        >>> in_order(["xpool", "max_pool", "mean_pool"])
-        ('mean_pool', 'max_pool', 'xpool')
+        >>> in_order(["xpool", "midrange_pool", "mean_pool"])
+        ('mean_pool', 'midrange_pool', 'xpool')
     """
     index = {method: number for number, method in enumerate(METHODS)}
     unknown = index["xpool"] - 0.5

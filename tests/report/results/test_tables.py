@@ -129,10 +129,10 @@ def test_csv_holds_full_precision_and_every_recall():
 
 @pytest.mark.usefixtures("project")
 def test_rows_text_agnostic_first_xpool_last_new_methods_between():
-    protocols, metrics = use(baselines=["top_k", "max_pool", "self_attention", "mean_pool"])
+    protocols, metrics = use(baselines=["top_k", "midrange_pool", "self_attention", "mean_pool"])
     rows = made("lsmdc", protocols, metrics).groups[0].rows
     assert [row.label for row in rows] == [
-        "Mean pooling", "Self-attention", "Top-k", "Max pool", "X-Pool",
+        "Mean pooling", "Self-attention", "Top-k", "Midrange pool", "X-Pool",
     ]  # fmt: skip
 
 
@@ -382,7 +382,7 @@ def test_missing_files_are_named():
 
 
 def test_colours_are_stable_and_distinct():
-    few, all_of_them = ["mean_pool", "xpool"], [*style._COLOURS, "max_pool", "wti", "aosm"]
+    few, all_of_them = ["mean_pool", "xpool"], [*style._COLOURS, "midrange_pool", "wti", "aosm"]
     assert style.colours(few).items() <= style.colours(all_of_them).items()
     assert len(set(style.colours(all_of_them).values())) == len(all_of_them)
 
