@@ -57,7 +57,8 @@ def metrics_of(params, rng):
         for direction in ("t2v", "v2t"):
             level = LEVEL.get(method, 15.0) + rng.normal()
             values = {f"R@{k}": level * (1 + 0.25 * i) for i, k in enumerate((1, 5, 10, 50))}
-            values |= {"MdR": 200 / level, "MnR": 400 / level + rng.random(), "tied": 0.5}
+            values |= {"MdR": 200 / level, "MnR": 400 / level + rng.random()}
+            values |= {"nDCG@10": level * 1.3, "MRR": level * 1.2, "tied": 0.5}
             if direction == "t2v":
                 values |= {"R@1 dup": values["R@1"] + 2, "dup": 4.0}
             for metric, value in values.items():

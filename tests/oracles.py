@@ -172,18 +172,22 @@ def metrics(scores, video_of_text):
         queries["v2t"].append((list(groups.values()), groups[video]))
     result = {}
     for direction, candidates in queries.items():
-        ranks, recalls = [], {1: [], 5: [], 10: [], 50: []}
+        ranks, recalls, gains, inverse = [], {1: [], 5: [], 10: [], 50: []}, [], []
         for values, right in candidates:
             ordered = sorted(values, reverse=True)
             possible = [rank for rank, value in enumerate(ordered, 1) if value == right]
             ranks.append(sum(possible) / len(possible))
             for cutoff, hits in recalls.items():
                 hits.append(sum(rank <= cutoff for rank in possible) / len(possible))
+            of_orders = [1 / math.log2(1 + rank) if rank <= 10 else 0.0 for rank in possible]
+            gains.append(sum(of_orders) / len(possible))
+            inverse.append(sum(1 / rank for rank in possible) / len(possible))
         ranks.sort()
         n = len(ranks)
         result[direction] = {f"R@{k}": 100 * sum(hits) / n for k, hits in recalls.items()}
         result[direction]["MdR"] = (ranks[(n - 1) // 2] + ranks[n // 2]) / 2
         result[direction]["MnR"] = sum(ranks) / n
+        result[direction] |= {"nDCG@10": 100 * sum(gains) / n, "MRR": 100 * sum(inverse) / n}
     return result
 
 

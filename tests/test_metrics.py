@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ SHARED = Path(__file__).resolve().parents[2] / "shared"
 def assert_same(actual, expected, **tolerance):
     assert list(actual) == ["t2v", "v2t"]
     for direction, values in expected.items():
-        assert list(actual[direction]) == ["R@1", "R@5", "R@10", "R@50", "MdR", "MnR"]
+        assert list(actual[direction]) == [*metrics.METRICS, *metrics.GRADED]
         for name, value in values.items():
             assert actual[direction][name] == pytest.approx(value, **tolerance), (direction, name)
 
@@ -97,6 +98,7 @@ def test_collapsed_columns_do_not_beat_chance():
 
 def test_perfect_matrix():
     expected = {"R@1": 100, "R@5": 100, "R@10": 100, "R@50": 100, "MdR": 1, "MnR": 1}
+    expected |= {"nDCG@10": 100, "MRR": 100}
     assert retrieval_metrics(np.eye(9), np.arange(9)) == {"t2v": expected, "v2t": expected}
 
 
@@ -112,6 +114,27 @@ def test_ties_share_the_places():
     assert t2v.rank.tolist() == [1.5, 2, 1]
     assert t2v.recall(1) == pytest.approx(100 * (1 / 2 + 1 / 3 + 1) / 3)
     assert t2v.tied() == pytest.approx(200 / 3)
+
+
+@pytest.mark.parametrize(("n_greater", "n_tied"), [(0, 1), (0, 4), (2, 3), (7, 5), (9, 2), (12, 3)])
+def test_ndcg_and_mrr_are_the_mean_over_all_orders_of_what_ties(n_greater, n_tied):
+    """By listing the orders: the right answer is candidate 0 of those that tie."""
+    scores = [0.5] * n_tied + [0.9] * n_greater + [0.1] * 3
+    better = list(range(n_tied, n_tied + n_greater))
+    gains, inverse = [], []
+    for order in itertools.permutations(range(n_tied)):
+        rank = [*better, *order].index(0) + 1
+        gains.append(1 / math.log2(rank + 1) if rank <= 10 else 0)
+        inverse.append(1 / rank)
+    found = ranks(np.array([scores]), np.array([0]))["t2v"].metrics()
+    assert found["nDCG@10"] == pytest.approx(100 * np.mean(gains), abs=1e-12)
+    assert found["MRR"] == pytest.approx(100 * np.mean(inverse), abs=1e-12)
+
+
+def test_what_is_reported_and_corrected_for_is_as_before():
+    """A further compared metric would make Holm's correction stricter."""
+    assert metrics.REPORTED == ("R@1", "R@5", "R@10", "MdR", "MnR")
+    assert not {*metrics.GRADED} & {*metrics.METRICS, *metrics.REPORTED}
 
 
 def test_video_query_takes_the_best_of_each_group():

@@ -5,8 +5,8 @@ captions is a query, and its gallery is the groups of captions, one group a vide
 is the maximum over its captions. Videos without captions are distractors in t2v only.
 
 Tie rule ("realistic"): a candidate that ties with the right answer ranks before or after it with
-equal chance. R@K is the expectation over these orders, and a rank is their mean. Equal similarities
-everywhere thus give exactly the level of chance, and a rank may end in .5.
+equal chance. R@K, nDCG@10 and MRR are expectations over these orders, and a rank is their mean.
+Equal similarities everywhere thus give exactly the level of chance, and a rank may end in .5.
 """
 
 from dataclasses import dataclass
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 CUTOFFS = (1, 5, 10, 50)
 METRICS = ("R@1", "R@5", "R@10", "R@50", "MdR", "MnR")
+GRADED = ("nDCG@10", "MRR")
+"""Metrics of other benchmarks, MTEB among them: stored, and neither printed in tables nor compared.
+"""
 REPORTED = ("R@1", "R@5", "R@10", "MdR", "MnR")
 """Metrics that tables print and compare; a further one makes Holm's correction stricter."""
 # Elements of the matrix that are compared at a time; bounds the memory beyond the matrix itself.
@@ -49,6 +52,29 @@ class Ranks:
         found: NDArray[np.float64] = np.clip((cutoff - self.n_greater) / self.n_tied, 0, 1)
         return 100 * found
 
+    def gain(self, metric: str) -> NDArray[np.float64]:
+        """Return ``(query,)``: what each query contributes to a metric of :data:`GRADED`, percent.
+
+        A query has one right answer, at rank r. MRR is the mean of 1 / r, and nDCG@10 that of
+        1 / log2(1 + r) where r is at most 10, since the best possible list gains 1.
+
+        Source:
+            Järvelin and Kekäläinen 2002 (ACM TOIS 20) with one relevant answer.
+
+        Example:
+            >>> n_greater, n_tied = np.array([1, 0]), np.array([1, 2])
+            >>> Ranks(query=np.arange(2), n_greater=n_greater, n_tied=n_tied).gain("MRR").tolist()
+            [50.0, 75.0]
+        """
+        last = self.n_greater + self.n_tied
+        if metric == "MRR":
+            gains = 1 / np.arange(1, last.max() + 1)
+        else:
+            gains = 1 / np.log2(1 + np.arange(1, int(metric.removeprefix("nDCG@")) + 1))
+        until = np.concatenate([[0.0], np.cumsum(gains)])  # gained by ranks 1 to this one
+        reach = np.minimum([self.n_greater, last], len(gains))
+        return np.asarray(100 * (until[reach[1]] - until[reach[0]]) / self.n_tied)
+
     def recall(self, cutoff: int) -> float:
         """Return the percent of queries with the right answer among the first ``cutoff``.
 
@@ -61,9 +87,10 @@ class Ranks:
         return float(100 * (self.n_tied > 1).mean())
 
     def metrics(self) -> dict[str, float]:
-        """Return R@1, R@5, R@10, R@50 in percent, and median (MdR) and mean (MnR) of the ranks."""
+        """Return R@K in percent, median (MdR) and mean (MnR) rank, nDCG@10 and MRR in percent."""
         recalls = {f"R@{cutoff}": self.recall(cutoff) for cutoff in CUTOFFS}
-        return {**recalls, "MdR": float(np.median(self.rank)), "MnR": float(self.rank.mean())}
+        middle = {"MdR": float(np.median(self.rank)), "MnR": float(self.rank.mean())}
+        return recalls | middle | {metric: float(self.gain(metric).mean()) for metric in GRADED}
 
 
 def retrieval_metrics(
@@ -76,8 +103,8 @@ def retrieval_metrics(
         video_of_text: ``(text,)`` column of the video that each text describes.
 
     Returns:
-        ``{"t2v": {"R@1", "R@5", "R@10", "R@50", "MdR", "MnR"}, "v2t": {...}}``; R@K in percent,
-        ranks from 1.
+        ``{"t2v": {"R@1", "R@5", "R@10", "R@50", "MdR", "MnR", "nDCG@10", "MRR"}, "v2t": {...}}``;
+        ranks from 1, all else in percent.
 
     Raises:
         InputError: NaN or infinity in the matrix, or a video that is not a column of it.

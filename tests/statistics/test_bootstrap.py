@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from performance import coverage
-from xpool.metrics import METRICS, ranks
+from xpool.metrics import GRADED, METRICS, ranks
 from xpool.statistics import bootstrap
 from xpool.statistics.bootstrap import estimate, interval, per_query, with_error
 
@@ -38,8 +38,8 @@ def test_per_query_figures_average_to_the_metrics(levels):
     scores, video = source.integers(0, levels, (60, 20)), source.integers(0, 20, 60)
     for of_direction in ranks(scores, video).values():
         expected = of_direction.metrics()
-        assert set(METRICS) == set(expected)
-        for metric in METRICS:
+        assert {*METRICS, *GRADED} == set(expected)
+        for metric in expected:
             values = per_query(of_direction, metric)[None]
             assert estimate(values, metric) == pytest.approx(expected[metric], abs=1e-9)
 

@@ -11,7 +11,7 @@ import worlds
 import yaml
 
 from xpool.data.manifest import COLUMNS
-from xpool.metrics import METRICS, retrieval_metrics
+from xpool.metrics import GRADED, METRICS, retrieval_metrics
 from xpool.project import paths
 from xpool.project.errors import InputError
 from xpool.stages import ranks
@@ -85,10 +85,10 @@ def test_stage_writes_table_json_and_ranks():
         "n_text", "n_video", "mixed",
     ]  # fmt: skip
     assert table["mixed"].isna().all()
-    assert len(table) == 2 * 2 * 2 * (2 * 7 + 2)
+    assert len(table) == 2 * 2 * 2 * (2 * 9 + 2)
     keys = ["benchmark", "method", "seed"]
     assert table[keys].drop_duplicates().equals(table[keys].drop_duplicates().sort_values(keys))
-    assert set(table["metric"]) == {*METRICS, "tied", *EXTRA}
+    assert set(table["metric"]) == {*METRICS, *GRADED, "tied", *EXTRA}
     assert set(table[table["metric"].isin(EXTRA)]["direction"]) == {"t2v"}
     nested = json.loads(paths.metrics("mini").read_text())
     for row in table.itertuples():

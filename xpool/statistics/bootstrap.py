@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xpool.metrics import Ranks
+from xpool.metrics import GRADED, Ranks
 from xpool.statistics.over_seeds import LEVEL, Error, quantiles_over_seeds
 from xpool.statistics.proportion import share_interval
 
@@ -40,7 +40,8 @@ def per_query(ranks: Ranks, metric: str) -> NDArray[np.float64]:
     """Return ``(query,)``: what each query contributes to a metric.
 
     For R@K the chance in percent that the right answer is among the first K, over the orders of
-    ties; for MdR and MnR the rank. The metric is their mean (MdR: median).
+    ties; for MdR and MnR the rank; for nDCG@10 and MRR the gain in percent. The metric is their
+    mean (MdR: median).
 
     Example:
         >>> import numpy as np
@@ -48,6 +49,8 @@ def per_query(ranks: Ranks, metric: str) -> NDArray[np.float64]:
         >>> per_query(tied, "R@1").tolist(), per_query(tied, "MnR").tolist()
         ([50.0, 0.0], [1.5, 4.0])
     """
+    if metric in GRADED:
+        return ranks.gain(metric)
     if not is_recall(metric):
         return ranks.rank
     return ranks.hits(int(metric.removeprefix("R@")))
@@ -80,7 +83,7 @@ def interval(
     Args:
         values: ``(seed, query)`` of :func:`per_query`.
         cluster: ``(query,)`` video of each query.
-        metric: one of :data:`xpool.metrics.METRICS`.
+        metric: one of :data:`xpool.metrics.METRICS` or :data:`xpool.metrics.GRADED`.
         rng: source of the replicates.
         replicates: bootstrap replicates.
 
@@ -100,7 +103,8 @@ def interval(
         low, high = middle, middle
     draws, _ = with_error(values, cluster, metric, rng, replicates=replicates)
     ends = quantiles(draws)
-    least, most = (0.0, 100.0) if is_recall(metric) else (1.0, np.inf)
+    in_percent = is_recall(metric) or metric in GRADED
+    least, most = (0.0, 100.0) if in_percent else (1.0, np.inf)
     return Interval(
         estimate=middle,
         low=max(min(low, ends[0]), least),

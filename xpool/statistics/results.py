@@ -24,7 +24,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from xpool.data.shots import quantile_bins, read_shots
-from xpool.metrics import METRICS, REPORTED, Ranks
+from xpool.metrics import GRADED, METRICS, REPORTED, Ranks
 from xpool.project import paths
 from xpool.project.errors import InputError
 from xpool.project.made import made
@@ -249,7 +249,8 @@ def selection(
 
 
 def _figures(runs: Runs) -> list[tuple[str, str, str]]:
-    return [(d, method, metric) for d in runs for method in runs[d] for metric in METRICS]
+    stored = (*METRICS, *GRADED)
+    return [(d, method, metric) for d in runs for method in runs[d] for metric in stored]
 
 
 def _values(ranks: Sequence[Ranks], metric: str) -> NDArray[np.float64]:

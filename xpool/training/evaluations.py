@@ -10,7 +10,7 @@ sees one of them. Both are kept beside the checkpoint, so that one training show
 would have selected (``xpool.statistics.selection_bias``).
 
 - ``evaluations.csv``: one row for each evaluation and split, with step, split, and R@1, R@5, R@10,
-  R@50, MdR and MnR of text to video.
+  R@50, MdR, MnR, nDCG@10 and MRR of text to video.
 - ``hits.parquet``: one row for each test query, with caption_id, video_id, and one column for each
   step: the chance in percent that the query's video ranked first (0 or 100 unless scores tie).
 """
