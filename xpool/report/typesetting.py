@@ -35,6 +35,18 @@ class Group:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Command:
+    """How rows of a table are made again, for whoever reads it as HTML."""
+
+    rows: str
+    """Which rows, e.g. the label of one."""
+    line: str
+    """To be copied into a shell."""
+    gives: str
+    """Figure that should come out."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Table:
     """A table as it is printed, and its figures as they are stored; a notebook shows it as HTML."""
 
@@ -52,6 +64,8 @@ class Table:
     """Figures, one a row, unrounded."""
     label: str = "Method"
     """Head of the column of labels."""
+    commands: tuple[Command, ...] = ()
+    """How the rows are made again; in the HTML only."""
 
     def _repr_html_(self) -> str:
         return to_html(self)
@@ -94,35 +108,35 @@ def to_latex(table: Table) -> str:
     width = len(table.columns)
     heads, rules, column = [], [], 2
     for head, span in _heads(table):
-        heads.append(rf"\multicolumn{{{span}}}{{c}}{{{_tex(head)}}}")
+        heads.append(rf"\multicolumn{{{span}}}{{c}}{{{tex(head)}}}")
         rules.append(rf"\cmidrule(lr){{{column}-{column + span - 1}}}")
         column += span
-    subs = [_tex(sub) for _, sub in table.columns]
+    subs = [tex(sub) for _, sub in table.columns]
     body = []
     for group in table.groups:
         body.append(r"\midrule")
         if group.heading:
-            body.append(rf"\multicolumn{{{width + 1}}}{{l}}{{\emph{{{_tex(group.heading)}}}}} \\")
+            body.append(rf"\multicolumn{{{width + 1}}}{{l}}{{\emph{{{tex(group.heading)}}}}} \\")
         for row in group.rows:
             parts = [_interval_apart(cell) for cell in row.cells]
             cells = [
-                rf"\textbf{{{_tex(cell)}}}" if bold else _tex(cell)
+                rf"\textbf{{{tex(cell)}}}" if bold else tex(cell)
                 for (cell, _), bold in zip(parts, row.bold, strict=True)
             ]
-            body.append(" & ".join([_tex(row.label), *cells]) + r" \\")
+            body.append(" & ".join([tex(row.label), *cells]) + r" \\")
             if any(interval for _, interval in parts):
                 small = [
-                    rf"{{\tiny {_tex(interval.replace(', ', ','))}}}" if interval else ""
+                    rf"{{\tiny {tex(interval.replace(', ', ','))}}}" if interval else ""
                     for _, interval in parts
                 ]
                 body[-1] += "[-2pt]"
                 body.append(" & ".join(["", *small]) + r" \\")
-    notes = [rf"\par\smallskip\raggedright\scriptsize {_tex(' '.join(table.notes))}"]
+    notes = [rf"\par\smallskip\raggedright\scriptsize {tex(' '.join(table.notes))}"]
     lines = [
         r"% needs \usepackage{booktabs}",
         r"\begin{table*}",
         r"\centering",
-        rf"\caption{{{_tex(table.caption)}}}",
+        rf"\caption{{{tex(table.caption)}}}",
         rf"\label{{tab:{table.name}}}",
         r"\par\smallskip",
         r"\footnotesize",
@@ -181,7 +195,32 @@ def to_html(table: Table) -> str:
         + "\n".join(rows)
         + "\n</table>\n"
         + (f'<ul style="font-size:11px;max-width:80em">{notes}</ul>\n' if notes else "")
+        + _html_commands(table.commands)
         + "</div>\n"
+    )
+
+
+AGAIN = (
+    "Run from the project's top folder. A command makes whatever it needs and is missing: in a "
+    "fresh checkout, all methods of the table. The same commit on the same machine gives the same "
+    "bytes (on a GPU with train.deterministic: true). On another machine floats are summed in "
+    "another order, and a figure moves as with other seeds: expect it within the interval or the "
+    "spread that stands beside it."
+)
+
+
+def _html_commands(commands: tuple[Command, ...]) -> str:
+    """Return a list that opens on a click; empty without commands."""
+    if not commands:
+        return ""
+    items = "".join(
+        f"<li>{html.escape(one.rows)}: <code>{html.escape(one.line)}</code> gives "
+        f"{html.escape(one.gives)}</li>\n"
+        for one in commands
+    )
+    return (
+        '<details style="font-size:11px;max-width:80em"><summary>Commands that make these rows '
+        f"again</summary>\n<p>{html.escape(AGAIN)}</p>\n<ul>{items}</ul>\n</details>\n"
     )
 
 
@@ -236,9 +275,9 @@ _TEX = {
 }
 
 
-def _tex(text: str) -> str:
+def tex(text: str) -> str:
     """Escape for LaTeX; the spread in a cell is set small and close to its mean."""
     spread = re.fullmatch(r"(\S+) ± (\S+)", text)
     if spread:
-        return rf"{_tex(spread[1])}{{\tiny\,$\pm$\,{_tex(spread[2])}}}"
+        return rf"{tex(spread[1])}{{\tiny\,$\pm$\,{tex(spread[2])}}}"
     return "".join(_TEX.get(mark, mark) for mark in text)

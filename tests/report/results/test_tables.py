@@ -273,10 +273,10 @@ def test_latex_sets_intervals_beneath_their_figures():
 
 
 def test_latex_escapes_every_special_character():
-    assert typesetting._tex(r"a_b & 50% #1 $x {y} ~ ^ \z") == (
+    assert typesetting.tex(r"a_b & 50% #1 $x {y} ~ ^ \z") == (
         r"a\_b \& 50\% \#1 \$x \{y\} \textasciitilde{} \textasciicircum{} \textbackslash{}z"
     )
-    assert typesetting._tex("12.0 ± 0.5") == r"12.0{\tiny\,$\pm$\,0.5}"
+    assert typesetting.tex("12.0 ± 0.5") == r"12.0{\tiny\,$\pm$\,0.5}"
 
 
 def test_markdown_and_html_escape_labels():

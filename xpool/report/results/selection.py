@@ -7,8 +7,9 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from xpool.report.commands import of_methods
 from xpool.report.protocol import Protocol, method_name
-from xpool.report.typesetting import NO_FIGURE, Group, Row, Table
+from xpool.report.typesetting import NO_FIGURE, Command, Group, Row, Table
 from xpool.statistics.selection_bias import CHOSEN_ON_TEST, RULES
 
 HONEST = "val"
@@ -26,7 +27,8 @@ def selection_table(protocols: Sequence[Protocol], selection: pd.DataFrame) -> T
     first = protocols[0]
     lead = f"{NAMES[CHOSEN_ON_TEST]} − {NAMES[HONEST]}"
     heads = [*NAMES.values(), lead, "by chance"]
-    groups = []
+    groups: list[Group] = []
+    commands: list[Command] = []
     for protocol in protocols:
         of_benchmark = selection[selection["benchmark"] == protocol.benchmark]
         rows = [
@@ -35,6 +37,8 @@ def selection_table(protocols: Sequence[Protocol], selection: pd.DataFrame) -> T
             if (of_benchmark["method"] == method).any()
         ]
         groups.append(Group(heading=protocol.title, rows=tuple(rows)))
+        what = f"on {protocol.title} {heads[0]}"
+        commands += of_methods(protocol.methods, rows, protocol.benchmark, what)
     evaluations = sorted(set(selection["n_looks"]))
     return Table(
         name="selection",
@@ -54,6 +58,7 @@ def selection_table(protocols: Sequence[Protocol], selection: pd.DataFrame) -> T
         groups=tuple(groups),
         notes=(),
         figures=selection.assign(setting=first.setting),
+        commands=tuple(commands),
     )
 
 

@@ -12,6 +12,7 @@ import pandas as pd
 
 from xpool.project import paths
 from xpool.project.errors import InputError
+from xpool.report.commands import of_methods
 from xpool.report.protocol import DIRECTIONS, METRICS, Protocol, method_name
 from xpool.report.results.published import files_in_words, headings, judged, on_benchmark
 from xpool.report.results.published import notes as sources
@@ -54,7 +55,8 @@ def benchmark_table(
     figures = pd.concat([ours, others], ignore_index=True)
     keys = [(direction, metric) for direction in DIRECTIONS for metric in METRICS]
     figures["column"] = list(zip(figures["direction"], figures["metric"], strict=True))
-    groups = [Group(heading="", rows=_rows(figures[figures["kind"] == "measured"], keys))]
+    rows = _rows(figures[figures["kind"] == "measured"], keys)
+    groups = [Group(heading="", rows=rows)]
     notes = detectable_in_words(comparisons)
     for kind, heading in headings(protocol).items():
         of_kind = figures[figures["kind"] == kind]
@@ -80,6 +82,7 @@ def benchmark_table(
             "source",
             "verdict",
         ),
+        commands=of_methods(protocol.methods, rows, protocol.benchmark),
     )
 
 
@@ -112,6 +115,7 @@ def summary_table(
     figures["column"] = figures["benchmark"]
     keys = [protocol.benchmark for protocol in protocols]
     is_ours = figures["kind"] == "measured"
+    rows = _rows(figures[is_ours], keys)
     head = f"{DIRECTIONS['t2v']}, {METRICS['R@1']}"
     return Table(
         name="summary",
@@ -125,11 +129,12 @@ def summary_table(
         columns=tuple((head, protocol.title) for protocol in protocols),
         names=tuple(protocol.title for protocol in protocols),
         groups=(
-            Group(heading="", rows=_rows(figures[is_ours], keys)),
+            Group(heading="", rows=rows),
             Group(heading="For comparison", rows=_rows(figures[~is_ours], keys)),
         ),
         notes=tuple(f"{p.title}: {_tested(p, metrics)}." for p in protocols),
         figures=_stored(figures, first),
+        commands=of_methods(first.methods, rows, what=f"on {first.title}"),
     )
 
 

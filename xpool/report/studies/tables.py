@@ -6,6 +6,7 @@ from typing import Any, cast
 
 import pandas as pd
 
+from xpool.report.commands import of_study
 from xpool.report.protocol import LOWER_IS_BETTER, METRICS, Protocol, in_order, method_name
 from xpool.report.studies.curves import SOURCES, curve, gain, over_draws, query_errors, spreads
 from xpool.report.typesetting import NO_FIGURE, Group, Row, Table
@@ -32,7 +33,9 @@ def temperatures(trials: pd.DataFrame, protocols: Sequence[Protocol]) -> Table:
         for value in means["attention_temperature"]
     ]
     figures = means.assign(column=means["benchmark"])
-    return _table("temperature", "Temperatures", figures, _benchmarks(protocols), protocols)
+    return _table(
+        "temperature", "temperature", "Temperatures", figures, _benchmarks(protocols), protocols
+    )
 
 
 def frame_counts(trials: pd.DataFrame, protocols: Sequence[Protocol]) -> Table:
@@ -41,7 +44,9 @@ def frame_counts(trials: pd.DataFrame, protocols: Sequence[Protocol]) -> Table:
     means["group"] = [f"{method_name(p.method)}, {p.sampling}" for p in _rows_of(means)]
     means["label"] = [f"{n:g} frames" if n > 1 else "1 frame" for n in means["frames"]]
     figures = means.assign(column=means["benchmark"])
-    return _table("frames", "Frames a video", figures, _benchmarks(protocols), protocols)
+    return _table(
+        "frame_count", "frames", "Frames a video", figures, _benchmarks(protocols), protocols
+    )
 
 
 def scenes(trials: pd.DataFrame, protocols: Sequence[Protocol]) -> Table:
@@ -59,7 +64,9 @@ def scenes(trials: pd.DataFrame, protocols: Sequence[Protocol]) -> Table:
     figures = pd.concat([means, *gains], ignore_index=True)
     figures["column"] = figures["scenes"]
     heads = {n: ("scenes a video", f"{n:g}") for n in sorted(set(means["scenes"]))}
-    return _table("scenes", "Scenes a video, generated videos", figures, heads, protocols)
+    return _table(
+        "scene_diversity", "scenes", "Scenes a video, generated videos", figures, heads, protocols
+    )
 
 
 def distractors(trials: pd.DataFrame, protocols: Sequence[Protocol], metric: str) -> Table:
@@ -69,7 +76,14 @@ def distractors(trials: pd.DataFrame, protocols: Sequence[Protocol], metric: str
     figures = _grouped(means, protocols).assign(column=means["distractors"], metric=metric)
     heads = {n: ("distractor videos", f"{n:g}") for n in sorted(set(means["distractors"]))}
     name = f"distractors-{metric.lower().replace('@', '')}"
-    return _table(name, f"Distractor videos spliced in, {metric}", figures, heads, protocols)
+    return _table(
+        "scene_diversity",
+        name,
+        f"Distractor videos spliced in, {metric}",
+        figures,
+        heads,
+        protocols,
+    )
 
 
 def shots(trials: pd.DataFrame, protocols: Sequence[Protocol]) -> Table:
@@ -86,7 +100,15 @@ def shots(trials: pd.DataFrame, protocols: Sequence[Protocol]) -> Table:
             for row in _rows_of(of_benchmark)
         ]
         notes.append(f"{titles[str(benchmark)]}, shot changes: {'; '.join(bounds)}.")
-    return _table("shots", "Shot changes of the query's video", figures, heads, protocols, notes)
+    return _table(
+        "scene_diversity",
+        "shots",
+        "Shot changes of the query's video",
+        figures,
+        heads,
+        protocols,
+        notes,
+    )
 
 
 def search(trials: pd.DataFrame, protocols: Sequence[Protocol]) -> Table:
@@ -120,7 +142,9 @@ def search(trials: pd.DataFrame, protocols: Sequence[Protocol]) -> Table:
     }
     columns = ["benchmark", "method", "column", "mean", "std", "n_seeds"]
     figures = _grouped(pd.DataFrame(rows, columns=columns), protocols)
-    return _table("search", "Each method tuned equally hard", figures, heads, protocols, notes)
+    return _table(
+        "search", "search", "Each method tuned equally hard", figures, heads, protocols, notes
+    )
 
 
 def variance(trials: pd.DataFrame, protocols: Sequence[Protocol]) -> Table:
@@ -162,6 +186,7 @@ def variance(trials: pd.DataFrame, protocols: Sequence[Protocol]) -> Table:
         ),
         notes=(_sizes(trials, titles),),
         figures=figures.assign(setting=first.setting).drop(columns=["column"]),
+        commands=of_study("variance"),
     )
 
 
@@ -186,7 +211,7 @@ def other_study(name: str, trials: pd.DataFrame, protocols: Sequence[Protocol]) 
     columns = ["benchmark", "part", "label", "mean", "std", "n_seeds", "group", "column"]
     figures = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
     heads = _benchmarks(protocols)
-    return _table(f"study-{name}", f"Study {name}", figures, heads, protocols)
+    return _table(name, f"study-{name}", f"Study {name}", figures, heads, protocols)
 
 
 def _factors(trials: pd.DataFrame) -> list[str]:
@@ -263,6 +288,7 @@ def _by_method(figures: pd.DataFrame) -> pd.DataFrame:
 
 
 def _table(
+    study: str,
     name: str,
     title: str,
     figures: pd.DataFrame,
@@ -293,6 +319,7 @@ def _table(
         ),
         notes=tuple(notes),
         figures=figures.assign(setting=first.setting).drop(columns=["group", "column"]),
+        commands=of_study(study),
     )
 
 
