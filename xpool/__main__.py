@@ -24,7 +24,7 @@ from xpool.stages import (
     train,
     weights,
 )
-from xpool.tools import compress, dashboard, doctor, setting, study_worker, summary, verify
+from xpool.tools import compress, dashboard, doctor, power, setting, study_worker, summary, verify
 
 app = typer.Typer(
     help="Does X-Pool really beat text-agnostic pooling? The stages, in the order of the "
@@ -53,6 +53,7 @@ STAGES = {
 TOOLS = {
     "summary": summary,
     "compare": compare,
+    "power": power,
     "verify": verify,
     "dashboard": dashboard,
     "study-worker": study_worker,

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from performance import __main__ as command
-from performance import coverage, decode, pipeline, scoring, training
+from performance import coverage, decode, pipeline, power, scoring, training
 from performance.measure import Row, peak_mib
 from xpool.mini.generate import GenerateParams
 from xpool.project.errors import InputError
@@ -117,6 +117,13 @@ def test_coverage_has_a_row_for_each_share(monkeypatch):
         "detectable differences found",
     }  # fmt: skip
     assert all(0 <= row.value <= 100 for row in rows)
+
+
+def test_power_has_a_row_for_each_case_beside_what_is_said(monkeypatch):
+    monkeypatch.setattr(power, "FEW_SIMULATIONS", 2)
+    rows = list(power.rows(CPU))
+    assert len({row.what for row in rows}) == len(power.CASES) == len(rows)
+    assert all(0 <= share <= 100 for row in rows for share in (row.value, row.baseline))
 
 
 def test_what_was_measured_is_kept_when_a_run_is_stopped(tmp_path, monkeypatch):
