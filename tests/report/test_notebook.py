@@ -89,6 +89,7 @@ def test_results_notebook_writes_tables_figures_and_an_offline_page(capsys):
     pictures = ("recall", "differences", "pareto", "wins", "slices", "training")
     assert set(first) == {
         "results.html",
+        "macros.tex",
         *(f"{name}.{end}" for name in names + slices for end in typesetting.FORMATS),
         *(f"{name}.{end}" for name in pictures for end in ("svg", "png")),
     }

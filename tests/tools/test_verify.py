@@ -168,7 +168,7 @@ def test_one_edited_figure_of_the_table_is_caught(verified):
     table.to_csv(path, index=False)
     status, (line,) = verified(RUN)
     assert status == 1
-    assert f"{path}: 1 of 16 rows differ" in line
+    assert f"{path}: 1 of 20 rows differ" in line
     assert line.endswith(f"value: expected {was}, found {np.nextafter(was, 100)}")
     assert verified(paths.training("mini", "xpool", "msvd", 0)) == (0, []), "the other run's"
 

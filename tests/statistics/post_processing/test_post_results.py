@@ -9,7 +9,7 @@ import yaml
 from made_ranks import write_ranks
 from made_results import PARAMS
 
-from xpool.metrics import METRICS, ranks
+from xpool.metrics import GRADED, METRICS, ranks
 from xpool.project import paths
 from xpool.project.errors import InputError
 from xpool.stages import statistics
@@ -72,7 +72,7 @@ def table(name):
 def test_each_method_has_a_row_a_member_direction_and_metric():
     statistics.main()
     found = table("post_processing")
-    assert len(found) == len(METHODS) * 2 * 2 * len(METRICS)
+    assert len(found) == len(METHODS) * 2 * 2 * len((*METRICS, *GRADED))
     assert set(found["method"]) == set(METHODS)
     assert set(found["n_seeds"]) == {3}
     labelled = dict(zip(found["post_processing"], found["label"], strict=True))
