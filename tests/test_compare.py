@@ -17,8 +17,8 @@ from xpool.__main__ import app
 from xpool.metrics import METRICS, Ranks, ranks, retrieval_metrics
 from xpool.project.errors import InputError
 from xpool.project.paths import TOP
-from xpool.statistics.double_counting import counted_twice
 from xpool.statistics.files.arrays import read_video_of_text
+from xpool.statistics.files.double_counting import counted_twice
 from xpool.statistics.files.queries import read
 from xpool.statistics.ranks import rank_table
 

@@ -128,7 +128,7 @@ def as_json(
     ``p_holm`` is adjusted for all lines; ``counted_twice`` is what the CLIP4Clip family's code
     prints for A and B, where a query ties and every video has one caption.
     """
-    from xpool.statistics.double_counting import both_counted_twice
+    from xpool.statistics.files.double_counting import both_counted_twice
 
     adjusted = iter(_holm(found))
     table: dict[str, dict[str, dict[str, Any]]] = {}
@@ -226,7 +226,7 @@ def _ties(
     from statistics import mean
 
     from xpool.metrics import REPORTED
-    from xpool.statistics.double_counting import both_counted_twice
+    from xpool.statistics.files.double_counting import both_counted_twice
 
     shares = [mean(run[direction].ranks.tied() for run in runs) for runs in (first, second)]
     if not any(shares):

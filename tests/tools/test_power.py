@@ -87,12 +87,12 @@ def test_without_within_the_seeds_are_taken_to_answer_alike():
 @pytest.mark.usefixtures("results")
 def test_the_pilot_is_x_pool_and_mean_pooling_of_the_results_in_force():
     text = said("--benchmark", "msrvtt", difference=10)
-    runs, video = read_runs("mini", "msrvtt", ["mean_pool", "xpool"], [0, 1, 2])
+    runs, queries = read_runs("mini", "msrvtt", ["mean_pool", "xpool"], [0, 1, 2])
     first, second = (
         np.stack([per_query(one, "R@1") for one in runs["t2v"][name]])
         for name in ("mean_pool", "xpool")
     )
-    pilot = pilot_of(first, second, video["t2v"])
+    pilot = pilot_of(first, second, queries["t2v"].video)
     assert share(text) == round(100 * power(pilot, 10, 3))
     assert text.startswith("SYNTHETIC: generated videos. Pilot on msrvtt, 3 runs each: X-Pool")
     for name, value in (

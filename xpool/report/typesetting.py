@@ -145,7 +145,7 @@ def to_latex(table: Table) -> str:
         r"\toprule",
         " & ".join(["", *heads]) + r" \\",
         " ".join(rules),
-        " & ".join([_tex(table.label), *subs]) + r" \\",
+        " & ".join([tex(table.label), *subs]) + r" \\",
         *body,
         r"\bottomrule",
         r"\end{tabular}",

@@ -121,7 +121,7 @@ def _measured(
             "params.yaml seeds: one seed shows no spread; list two or more, or give --seed-spread"
         )
     try:
-        runs, video = read_runs(setting(), benchmark, [against, pilot], seeds)
+        runs, queries = read_runs(setting(), benchmark, [against, pilot], seeds)
     except InputError as error:
         raise InputError(f"{error}, or give {BY_HAND}") from error
     first, second = (
@@ -139,7 +139,7 @@ def _measured(
             f" They lie {abs(lead):.1f} points apart, so more queries are discordant than between "
             "closer methods, and closer methods are told apart more easily than is said here."
         )
-    return pilot_of(first, second, video["t2v"]), len(seeds), heading
+    return pilot_of(first, second, queries["t2v"].video), len(seeds), heading
 
 
 def _values(known: "Pilot") -> Iterator[str]:
