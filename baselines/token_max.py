@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from xpool.pooling import Method
-from xpool.words import nearest
+from xpool.words import interaction
 
 
 class TokenMax(Method):
@@ -26,10 +26,10 @@ class TokenMax(Method):
         self, text: Tensor, frames: Tensor, mask: Tensor, words: Tensor, word_mask: Tensor
     ) -> Tensor:
         """Score; returns ``(text, video)``."""
-        of_words, of_frames = nearest(words, word_mask, frames, mask)
-        by_words = torch.einsum("tvw,tw->tv", of_words, _shares(word_mask, of_words.dtype))
-        by_frames = torch.einsum("tvf,vf->tv", of_frames, _shares(mask, of_frames.dtype))
-        return (by_words + by_frames) / 2
+        return interaction(
+            (words, word_mask, _shares(word_mask, words.dtype)),
+            (frames, mask, _shares(mask, frames.dtype)),
+        )
 
 
 def _shares(mask: Tensor, dtype: torch.dtype) -> Tensor:

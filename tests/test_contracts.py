@@ -21,7 +21,16 @@ from xpool.words import Words
 
 TOP = Path(__file__).resolve().parents[1]
 DIM, N_TEXT, N_VIDEO, N_FRAME, N_WORD = 16, 7, 5, 6, 5
-SMALL = {"dim": DIM, "k": 2, "heads": 4, "layers": 2, "positions": 12, "dropout": 0.3}
+SMALL = {
+    "dim": DIM,
+    "k": 2,
+    "heads": 4,
+    "layers": 2,
+    "positions": 12,
+    "dropout": 0.3,
+    "words": 12,
+    "cdcr": 0.1,
+}
 # Rounding of float64, with room for sums in another order.
 CLOSE = {"atol": 1e-10, "rtol": 0}
 

@@ -1,11 +1,11 @@
-"""The words of texts: packed, and compared with frames."""
+"""The words of texts: packed, weighed, and compared with frames."""
 
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from xpool.pooling import unit
+from xpool.pooling import masked_softmax, unit, without_padding
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,8 +65,9 @@ def nearest(
 ) -> tuple[Tensor, Tensor]:
     """Return each word's nearest frame in each video, and each frame's nearest word in each text.
 
-    All cosines come from one matrix product. Padding takes the place of a word or frame that
-    exists, so that the maxima need no mask, which would read all cosines twice more.
+    All cosines come from one matrix product, with the videos last, so that both maxima run along
+    contiguous numbers. Padding takes the place of a word or frame that exists, so that the maxima
+    need no mask, which would read all cosines twice more.
 
     Args:
         words: ``(text, word, dim)``.
@@ -79,9 +80,69 @@ def nearest(
         is that of another word or frame.
     """
     one, other = (_unit_without_padding(*side) for side in ((words, word_mask), (frames, mask)))
-    cosines = one.flatten(0, 1) @ other.flatten(0, 1).mT
-    cosines = cosines.view(*one.shape[:2], *other.shape[:2])  # (text, word, video, frame)
-    return cosines.amax(dim=3).movedim(1, 2), cosines.amax(dim=1)
+    cosines = one.flatten(0, 1) @ other.movedim(1, 0).flatten(0, 1).mT
+    cosines = cosines.view(*one.shape[:2], frames.shape[1], len(frames))
+    # (text, word, frame, video)
+    return cosines.amax(dim=2).movedim(1, 2), cosines.amax(dim=1).movedim(1, 2)
+
+
+def interaction(
+    words: tuple[Tensor, Tensor, Tensor], frames: tuple[Tensor, Tensor, Tensor]
+) -> Tensor:
+    """Return the weighted token-wise interaction of each text with each video.
+
+    ``½ (sum_n a_n max_f w_n·c_f + sum_f b_f max_n w_n·c_f)`` with L2-normalised words and frames.
+
+    Source: DRL (arXiv 2203.07111), section 3.3; foolwood/DRL@475f96c
+    tvr/models/modeling.py:424-442. There a padded word or frame has the similarity 0, which a
+    maximum below 0 loses to; here it takes no part.
+
+    Args:
+        words: ``(text, word, dim)``, the ``(text, word)`` mask, and the weights ``a``, of that
+            shape, 0 at padding.
+        frames: ``(video, frame, dim)``, the ``(video, frame)`` mask, and the weights ``b``.
+
+    Returns:
+        ``(text, video)``.
+    """
+    of_words, of_frames = nearest(*words[:2], *frames[:2])
+    by_words = torch.einsum("tvw,tw->tv", of_words, words[2])
+    by_frames = torch.einsum("tvf,vf->tv", of_frames, frames[2])
+    return (by_words + by_frames) / 2
+
+
+class TokenWeights(nn.Module):
+    """Weights of words or frames: softmax over those that exist, of an MLP of each.
+
+    Source: foolwood/DRL@475f96c tvr/models/modeling.py:92-110, 406-412. Its last layer has a bias,
+    which the softmax cancels, so here it has none.
+    """
+
+    def __init__(self, dim: int, layers: int) -> None:
+        """Draw the MLP as DRL does: normal weights of standard deviation 0.02, biases 0.
+
+        Args:
+            dim: width of the embeddings, and of the hidden layers.
+            layers: number of linear layers, with ReLU between them.
+
+        Raises:
+            ValueError: ``layers`` is not 1, 2 or 3.
+        """
+        super().__init__()
+        if layers not in (1, 2, 3):
+            raise ValueError(f"layers must be 1, 2 or 3; got {layers}")
+        hidden = [m for _ in range(layers - 1) for m in (nn.Linear(dim, dim), nn.ReLU())]
+        self.mlp = nn.Sequential(*hidden, nn.Linear(dim, 1, bias=False))
+        for name, parameter in self.named_parameters():
+            if name.endswith("weight"):
+                nn.init.normal_(parameter, std=0.02)
+            else:
+                nn.init.zeros_(parameter)
+
+    def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        """Weigh raw tokens ``(row, token, dim)``; returns ``(row, token)``, rows sum to 1."""
+        logits: Tensor = self.mlp(without_padding(tokens, mask))
+        return masked_softmax(logits[:, :, 0], mask)
 
 
 def _unit_without_padding(tokens: Tensor, mask: Tensor) -> Tensor:
