@@ -112,13 +112,17 @@ def quick_gelu(x):
     return x / (1 + math.exp(-1.702 * x))
 
 
-def self_attention(text, frames, position, layers, heads, activation):
-    """CLIP4Clip's seqTransf of the existing frames; ``layers`` under OpenAI's names."""
-    dim = len(frames[0])
-    width = dim // heads
-    hidden = [
-        [a + b for a, b in zip(f, p, strict=True)] for f, p in zip(frames, position, strict=False)
+def with_positions(tokens, position):
+    return [
+        [a + b for a, b in zip(x, p, strict=True)] for x, p in zip(tokens, position, strict=False)
     ]
+
+
+def transformer(tokens, layers, heads, activation):
+    """CLIP's pre-norm layers over tokens with their positions; ``layers`` under OpenAI's names."""
+    dim = len(tokens[0])
+    width = dim // heads
+    hidden = [list(token) for token in tokens]
     for layer in layers:
         normed = [layer_norm(h, layer["ln_1.weight"], layer["ln_1.bias"]) for h in hidden]
         qkv = [linear(n, layer["attn.in_proj_weight"], layer["attn.in_proj_bias"]) for n in normed]
@@ -139,10 +143,35 @@ def self_attention(text, frames, position, layers, heads, activation):
             inner = [(quick_gelu if activation == "quick_gelu" else gelu)(x) for x in inner]
             out = linear(inner, layer["mlp.c_proj.weight"], layer["mlp.c_proj.bias"])
             hidden[f] = [a + b for a, b in zip(hidden[f], out, strict=True)]
+    return hidden
+
+
+def self_attention(text, frames, position, layers, heads, activation):
+    """CLIP4Clip's seqTransf of the existing frames."""
+    hidden = transformer(with_positions(frames, position), layers, heads, activation)
     summed = [
         [a + b for a, b in zip(h, f, strict=True)] for h, f in zip(hidden, frames, strict=True)
     ]
     return mean_pool(None, summed)
+
+
+def token_weights(tokens, layers):
+    """Softmax over tokens of an MLP with ReLU; ``layers`` holds a weight and a bias each."""
+    logits = []
+    for token in tokens:
+        for number, (weight, bias) in enumerate(layers):
+            token = linear(token if number == 0 else [max(x, 0.0) for x in token], weight, bias)
+        logits += token
+    return softmax(logits)
+
+
+def interaction(words, frames, word_weights, frame_weights):
+    """Weighted token-wise interaction of one text and one video."""
+    table = [[cosine(word, frame) for frame in frames] for word in words]
+    return (
+        dot(word_weights, [max(row) for row in table])
+        + dot(frame_weights, [max(column) for column in zip(*table, strict=True)])
+    ) / 2
 
 
 def similarity(pool, text, frames, mask, **arguments):

@@ -361,7 +361,7 @@ WRONG = {
     "no storage": ({"optuna.storage": ...}, "made.yaml: optuna.storage is missing"),
     "heads that do not divide the encoder's width": (
         {"recipes.self_attention.msvd.pooling.heads": 5},
-        "params.yaml: recipes.self_attention.msvd.pooling: SelfAttention: heads must be a divisor "
+        "params.yaml: recipes.self_attention.msvd.pooling: heads must be a divisor "
         "of dim; got heads=5, dim=64",
     ),
     "a storage that is no URL": (

@@ -182,8 +182,8 @@ def test_one_frame_all_parameter_free_agree(dtype, padding):
 def without_layers(method):
     """Let each layer add nothing, and take the positions away."""
     with torch.no_grad():
-        method.positional_embedding.zero_()
-        for block in method.resblocks:
+        method.transformer.positional_embedding.zero_()
+        for block in method.transformer.resblocks:
             for layer in (block.attn.out_proj, block.mlp.c_proj):
                 layer.weight.zero_()
                 layer.bias.zero_()
@@ -205,8 +205,8 @@ def test_self_attention_one_frame_is_that_frame_through_the_layers():
     """Attention over a single frame has weight 1: what is left is the frame's own value."""
     text, frames, mask = tensors(*random_inputs(n_frame=1))
     method = self_attention(text_transformer())
-    mixed = frames + method.positional_embedding[:1]
-    for block in method.resblocks:
+    mixed = frames + method.transformer.positional_embedding[:1]
+    for block in method.transformer.resblocks:
         normed = block.ln_1(mixed)
         weight, bias = block.attn.in_proj_weight[-DIM:], block.attn.in_proj_bias[-DIM:]
         mixed = mixed + block.attn.out_proj(normed @ weight.T + bias)
@@ -231,26 +231,26 @@ def test_parameter_free_needs_no_width_and_has_no_parameters(kind):
 
 def test_self_attention_default_is_the_published_size():
     method = SelfAttention(64)
-    assert len(method.resblocks) == 4
-    assert method.heads == 8
-    assert method.positional_embedding.shape == (77, 64)
-    assert method.activation == "quick_gelu"
+    assert len(method.transformer.resblocks) == 4
+    assert method.transformer.heads == 8
+    assert method.transformer.positional_embedding.shape == (77, 64)
+    assert method.transformer.activation == "quick_gelu"
 
 
 def test_self_attention_layer_names_are_openai_s():
-    names = set(SelfAttention(8, heads=2, layers=1).resblocks[0].state_dict())
+    names = set(SelfAttention(8, heads=2, layers=1).transformer.resblocks[0].state_dict())
     assert names == set(oracles.random_layer(np.random.default_rng(0), 8))
 
 
 def test_self_attention_start_takes_the_first_layers_and_positions():
     source = text_transformer(layers=5, positions=20)
     method = self_attention(source)
-    assert torch.equal(method.positional_embedding, source.position[:7])
-    for block, layer in zip(method.resblocks, source.layers[:2], strict=True):
+    assert torch.equal(method.transformer.positional_embedding, source.position[:7])
+    for block, layer in zip(method.transformer.resblocks, source.layers[:2], strict=True):
         for name, value in block.state_dict().items():
             assert torch.equal(value, layer[name])
     source.position.zero_()  # a copy was taken
-    assert method.positional_embedding.abs().sum() > 0
+    assert method.transformer.positional_embedding.abs().sum() > 0
 
 
 @pytest.mark.parametrize(
@@ -274,15 +274,18 @@ def test_self_attention_initialisation_is_seeded_and_clip_sized():
     torch.manual_seed(3)
     second = SelfAttention(64, layers=2).state_dict()
     assert all(torch.equal(first[name], second[name]) for name in first)
-    assert first["positional_embedding"].std() == pytest.approx(0.01, rel=0.1)
-    assert first["resblocks.1.attn.in_proj_weight"].std() == pytest.approx(64**-0.5, rel=0.1)
-    assert first["resblocks.1.mlp.c_proj.weight"].std() == pytest.approx(64**-0.5 / 2, rel=0.1)
+    for name, std in (
+        ("positional_embedding", 0.01),
+        ("resblocks.1.attn.in_proj_weight", 64**-0.5),
+        ("resblocks.1.mlp.c_proj.weight", 64**-0.5 / 2),
+    ):
+        assert first[f"transformer.{name}"].std() == pytest.approx(std, rel=0.1)
 
 
 def test_self_attention_too_many_frames_names_the_key():
     text, frames, mask = tensors(*random_inputs())
     method = SelfAttention(DIM, heads=HEADS, positions=5).double()
-    with pytest.raises(ValueError, match="positions: 5, but the videos have 6 frames"):
+    with pytest.raises(ValueError, match="positions: 5, but a video or a text has 6 frames"):
         similarity(method, text, frames, mask)
 
 

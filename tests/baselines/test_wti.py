@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+import oracles
 import pytest
 import torch
 
@@ -36,21 +37,15 @@ def made(layers=2, **arguments):
 
 
 def weights_of(tokens, module):
-    """Softmax of the MLP, token by token."""
-    logits = []
-    for token in tokens:
-        for layer in module.mlp:
-            if isinstance(layer, torch.nn.Linear):
-                bias = 0 if layer.bias is None else layer.bias.detach().numpy()
-                token = layer.weight.detach().numpy() @ token + bias
-            else:
-                token = np.array([max(value, 0.0) for value in token])
-        logits.append(math.exp(token[0]))
-    return [value / sum(logits) for value in logits]
-
-
-def cosine(one, other):
-    return one @ other / np.linalg.norm(one) / np.linalg.norm(other)
+    linear = [layer for layer in module.mlp if isinstance(layer, torch.nn.Linear)]
+    none = np.zeros(1)
+    return oracles.token_weights(
+        tokens,
+        [
+            (x.weight.detach().numpy(), none if x.bias is None else x.bias.detach().numpy())
+            for x in linear
+        ],
+    )
 
 
 @pytest.mark.parametrize("layers", [1, 2, 3])
@@ -60,10 +55,7 @@ def test_equals_slow_loops(layers):
 
     def score(of_text, of_video):
         a, b = weights_of(of_text, method.word_weights), weights_of(of_video, method.frame_weights)
-        table = [[cosine(w, f) for f in of_video] for w in of_text]
-        by_word = sum(x * max(row) for x, row in zip(a, table, strict=True))
-        by_frame = sum(x * max(col) for x, col in zip(b, zip(*table, strict=True), strict=True))
-        return (by_word + by_frame) / 2
+        return oracles.interaction(of_text, of_video, a, b)
 
     expected = [[score(w, f) for f in frames] for w in words]
     np.testing.assert_allclose(similarity(method, *given).numpy(), expected, atol=1e-12)
@@ -79,7 +71,7 @@ def decorrelation(method, words, frames):
         one, other, weight = [], [], []
         for mine, theirs in zip(tokens, others, strict=True):
             for token in mine:
-                near = max(theirs, key=lambda there, here=token: cosine(here, there))
+                near = max(theirs, key=lambda there, here=token: oracles.cosine(here, there))
                 one.append(token / np.linalg.norm(token))
                 other.append(near / np.linalg.norm(near))
             weight += weights_of(mine, module)

@@ -212,9 +212,10 @@ def test_self_attention_starts_from_the_text_transformer(embeddings):
     state = new_model(a_cell, data).state_dict()
     source = data.text_transformer()
     assert torch.equal(
-        state["pooling.resblocks.1.mlp.c_fc.weight"], source.layers[1]["mlp.c_fc.weight"]
+        state["pooling.transformer.resblocks.1.mlp.c_fc.weight"],
+        source.layers[1]["mlp.c_fc.weight"],
     )
-    assert torch.equal(state["pooling.positional_embedding"], source.position[:8])
+    assert torch.equal(state["pooling.transformer.positional_embedding"], source.position[:8])
 
 
 WORKER = """
