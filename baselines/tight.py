@@ -18,8 +18,8 @@ class Tight(Method):
     video can be computed before the text is known, so a score costs a whole transformer: the dear
     end of the comparison.
 
-    Source: CLIP4Clip (arXiv 2104.08860), section 3.3, tight type; ArrowLuo/CLIP4Clip@508ffa3
-    modules/modeling.py:401-444, modules/module_cross.py:112-195. How ours differs: a padded frame
+    Source: CLIP4Clip (arXiv 2104.08860), its tight type; ArrowLuo/CLIP4Clip@508ffa3
+    modules/modeling.py:320-444, modules/module_cross.py:132-223. How ours differs: a padded frame
     has weight 0 in place of a logit lowered by 1e6; and training multiplies the logit by the
     contrastive scale, as it does every score (DRL's cross-transformer does too, CLIP4Clip does
     not). Attention has no dropout there either.

@@ -18,8 +18,8 @@ class ExtraTokens(Method):
     One transformer mixes either side with its ``k`` extra tokens: ``[h; g] = Transf([w + p; e])``,
     and the tokens compared are ``[h + w; g]``. The score is that of WTI (``baselines/wti.py``).
 
-    Source: UATVR (arXiv 2301.06309), the token-wise part; bofang98/UATVR@db0062a
-    modules/modeling.py:450-492, 577-601. How ours differs: UATVR draws samples of a distribution
+    Source: UATVR (ICCV 2023), the token-wise part; bofang98/UATVR@db0062a
+    modules/modeling.py:451-490, 577-600. How ours differs: UATVR draws samples of a distribution
     about each text and video for two further terms of its loss, which no score needs and which are
     left out; its extra tokens stand behind the padding and have that position's embedding, here
     they are parameters of their own, so that padding does not matter; and words and frames share

@@ -19,8 +19,8 @@ class WeightedTokenMax(Method):
     batch's words, weighted by ``a``, with the frame of their video that is nearest to each; and of
     its frames, weighted by ``b``, with their nearest word.
 
-    Source: DRL (arXiv 2203.07111), sections 3.3 and 3.4; foolwood/DRL@475f96c
-    tvr/models/modeling.py:397-442, and 489-535 for the decorrelation that its rows of WTI have
+    Source: DRL (arXiv 2203.07111), section 3.3 and its decorrelation; foolwood/DRL@475f96c
+    tvr/models/modeling.py:397-438, and 496-535 for the decorrelation that its rows of WTI have
     (``--cdcr 3``), which draws nothing at random. How ours differs: padding takes no part in the
     maxima (DRL: similarity 0); a channel in which all tokens are alike has correlation 0 (DRL:
     NaN); and the frames come as the encoder gives them (DRL's own rows put CLIP4Clip's seqTransf

@@ -94,7 +94,7 @@ def interaction(
     ``½ (sum_n a_n max_f w_n·c_f + sum_f b_f max_n w_n·c_f)`` with L2-normalised words and frames.
 
     Source: DRL (arXiv 2203.07111), section 3.3; foolwood/DRL@475f96c
-    tvr/models/modeling.py:424-442. There a padded word or frame has the similarity 0, which a
+    tvr/models/modeling.py:415-438. There a padded word or frame has the similarity 0, which a
     maximum below 0 loses to; here it takes no part.
 
     Args:
@@ -114,7 +114,7 @@ def interaction(
 class TokenWeights(nn.Module):
     """Weights of words or frames: softmax over those that exist, of an MLP of each.
 
-    Source: foolwood/DRL@475f96c tvr/models/modeling.py:92-110, 406-412. Its last layer has a bias,
+    Source: foolwood/DRL@475f96c tvr/models/modeling.py:97-116, 404-413. Its last layer has a bias,
     which the softmax cancels, so here it has none.
     """
 

@@ -85,7 +85,7 @@ def test_a_negative_rate_is_refused():
 
 def test_a_method_without_a_file_is_named():
     write("nothing", {})
-    message = "^no file baselines/nothing.py for 'nothing'; there are: attention, mean_pool, "
+    message = "^no file baselines/nothing.py for 'nothing'; there are: attention, "
     with pytest.raises(InputError, match=message):
         recipe_for("baselines.nothing", "msvd")
 
