@@ -5,13 +5,19 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import get_context
+from typing import TypeVar
 
 import typer
 
 from xpool.project.errors import InputError
 from xpool.project.workspace import refused
 
+T = TypeVar("T")
+R = TypeVar("R")
 STARTED = "XPOOL_STARTED"
 """Variable that a process sets for the commands that it starts."""
 STARTERS = (STARTED, "DVC_STAGE", "TORCHELASTIC_RUN_ID")
@@ -37,6 +43,33 @@ def die_with_parent() -> None:
 def available_cores() -> int:
     """Return how many cores this process may use; a batch system may limit them."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def side_by_side(work: Callable[[T], R], items: Sequence[T], what: str) -> Iterator[R]:
+    """Yield what ``work`` returns for each item, in their order; each core takes one at a time.
+
+    Processes are forked: starting anew, each would import everything again, which takes as long as
+    a small piece of work.
+
+    Args:
+        work: a function of a module.
+        items: what each process gets; they and the results are pickled.
+        what: what a process does, for the message.
+
+    Raises:
+        InputError: a process was killed.
+    """
+    processes = min(available_cores(), len(items))
+    with ProcessPoolExecutor(processes, get_context("fork"), die_with_parent) as pool:
+        try:
+            yield from pool.map(work, items)
+        except BrokenProcessPool as error:
+            raise InputError(
+                f"{what} was killed, perhaps for want of memory; what is finished is kept: run the "
+                "same command again"
+            ) from error
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def run(command: Callable[[], object]) -> None:

@@ -46,6 +46,9 @@ REPLICATES = 4_000
 # At least so many for each comparison of a table: the smallest p-value after Holm's correction is
 # then 0.02, so that a table of many methods can still find a difference.
 REPLICATES_PER_TEST = 100
+# Time grows with the square of the methods already. Beyond seven methods bootstraps can no longer
+# pass the correction over a whole table; in a column they can, up to 31 methods.
+MOST_REPLICATES = 20_000
 BINS = 4
 """Bins of shot changes."""
 WINS_COLUMNS = (
@@ -124,7 +127,8 @@ def comparisons(benchmark: str, runs: Runs, video: dict[str, NDArray[np.str_]]) 
     """
     methods = sorted(next(iter(runs.values())), key=lambda method: (method == "xpool", method))
     pairs = list(itertools.combinations(methods, 2))
-    replicates = max(REPLICATES, REPLICATES_PER_TEST * len(pairs) * len(runs) * len(REPORTED))
+    wanted = REPLICATES_PER_TEST * len(pairs) * len(runs) * len(REPORTED)
+    replicates = min(max(REPLICATES, wanted), MOST_REPLICATES)
     rows = []
     for direction, metric, (against, method) in itertools.product(runs, REPORTED, pairs):
         first, second = (_values(runs[direction][name], metric) for name in (against, method))

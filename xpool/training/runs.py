@@ -9,12 +9,9 @@ import json
 import logging
 import shutil
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import nullcontext
 from datetime import UTC, datetime
 from functools import lru_cache
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +20,7 @@ import torch
 
 from xpool.data.frame_cache import FramesParams
 from xpool.project import paths
-from xpool.project.command import available_cores, die_with_parent
-from xpool.project.errors import InputError
+from xpool.project.command import available_cores, side_by_side
 from xpool.project.fingerprints import fingerprint
 from xpool.project.params import read, setting
 from xpool.project.progress import progress
@@ -74,30 +70,20 @@ def train(cells: Sequence[Cell]) -> None:
             "the records cannot name the code: %s; %s", checkout().commit, checkout().remedy
         )
     _shared.cache_clear()  # the data may be others by now
-    processes = 1
+    beside = False
     if cells[0].train.reads == "embeddings":
         # batches of cached embeddings are too small to share between cores: more threads wait for
         # each other (twenty times slower on a busy machine), and their number changes float sums
         torch.set_num_threads(1)
         state = accelerate.PartialState()
-        if state.device.type == "cpu" and state.num_processes == 1:
-            processes = min(available_cores(), len(cells))
-    if processes == 1:
+        beside = state.device.type == "cpu" and state.num_processes == 1
+    if not beside or min(available_cores(), len(cells)) == 1:
         for cell in cells:
             _train_one(cell)
         return
-    # forked: starting anew, each would import torch again, which takes as long as a small training
-    with ProcessPoolExecutor(processes, get_context("fork"), die_with_parent) as pool:
-        try:
-            for _ in progress(pool.map(_train_one, cells), "runs", total=len(cells)):
-                pass
-        except BrokenProcessPool as error:
-            raise InputError(
-                f"{short_name(cells[0].method)} {cells[0].benchmark}: a training was killed, "
-                "perhaps for want of memory; finished runs are kept: run the same command again"
-            ) from error
-        finally:
-            pool.shutdown(cancel_futures=True)
+    what = f"{short_name(cells[0].method)} {cells[0].benchmark}: a training"
+    for _ in progress(side_by_side(_train_one, cells, what), "runs", total=len(cells)):
+        pass
 
 
 @lru_cache(maxsize=1)

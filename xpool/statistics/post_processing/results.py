@@ -19,7 +19,30 @@ from xpool.project.errors import InputError
 from xpool.project.made import made, read_made
 from xpool.project.seeds import seed_for
 from xpool.statistics.bootstrap import interval
-from xpool.statistics.results import REPLICATES, cells, read_runs
+from xpool.statistics.results import REPLICATES, cells, read_runs, results_of
+from xpool.statistics.slices.attributes import SlicesParams
+
+
+def all_results_of(
+    benchmark: str,
+    setting: str,
+    methods: Sequence[str],
+    seeds: Sequence[int],
+    slicing: SlicesParams,
+    post_processed: bool,
+) -> dict[str, pd.DataFrame]:
+    """Return the tables of :func:`xpool.statistics.results.results_of`, and those of this module.
+
+    Args:
+        benchmark: short name of a benchmark.
+        setting: the setting in force.
+        methods: short names.
+        seeds: seeds of the runs.
+        slicing: section ``slices``.
+        post_processed: whether there are rows with post-processing.
+    """
+    found = results_of(setting, benchmark, methods, seeds, slicing)
+    return found | (post_results_of(setting, benchmark, methods, seeds) if post_processed else {})
 
 
 def post_results_of(
