@@ -6,7 +6,7 @@ log = logging.getLogger(__name__)
 
 
 def main() -> None:
-    """Compute intervals, compare methods, count wins, slice the queries.
+    """Compute intervals, comparisons, wins and slices.
 
     Takes about 20 seconds for the mini benchmarks, which share the cores.
 
