@@ -18,7 +18,7 @@ from xpool.ablation.lab import Lab, Outcome, Point, decided_by
 from xpool.data.frame_cache import FramesParams
 from xpool.data.sampling import Rule
 from xpool.project.params import Section, read
-from xpool.training.recipes import import_path, most_frames, recipe_for
+from xpool.training.recipes import frames_refused, import_path, recipe_for
 
 Counts = Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=1)]
 
@@ -133,11 +133,9 @@ class FrameCount(Study):
                     )
         for method, benchmark in itertools.product(block.methods, benchmarks_of(block, path)):
             recipe = recipe_for(import_path(method), benchmark, path)
-            if most_frames(import_path(method), recipe) < max(block.frames):
-                yield (
-                    f"frames: {max(block.frames)} frames are more than {method} has positions for "
-                    f"(recipes.{method}.{benchmark}.pooling.positions)"
-                )
+            refused = frames_refused(import_path(method), benchmark, recipe, block.frames)
+            if refused:
+                yield f"frames: {refused}"
         for rule in block.sampling:
             if rule not in frames.rules:
                 yield (

@@ -30,6 +30,7 @@ SMALL = {
     "dropout": 0.3,
     "words": 12,
     "cdcr": 0.1,
+    "frames": N_FRAME,
 }
 # Rounding of float64, with room for sums in another order.
 CLOSE = {"atol": 1e-10, "rtol": 0}
@@ -162,7 +163,7 @@ def test_output_shape(method, inputs):
         agnostic = method.family == "text-agnostic"
         assert pooled.shape == (1 if agnostic else N_TEXT, N_VIDEO, DIM)
     else:
-        assert method.family == "late interaction"
+        assert method.family in {"text-conditioned", "late interaction"}
 
 
 @pytest.mark.parametrize("check", CHECKS)

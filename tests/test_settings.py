@@ -431,6 +431,16 @@ WRONG = {
         "made.yaml: train.frames: 12 frames are more than self_attention has positions for (8: "
         "recipes.self_attention.msvd.pooling.positions)",
     ),
+    "other frames of a run than a method is made for": (
+        {"baselines": ["mean_pool", "tmass"], "recipes.tmass.msvd.pooling.frames": 8},
+        "made.yaml: train.frames: 12 frames, but tmass is made for one number of frames (8: "
+        "recipes.tmass.msvd.pooling.frames)",
+    ),
+    "other frames of a study than a method is made for": (
+        {"ablations.frame_count.methods": ["tmass"]},
+        "made.yaml: ablations.frame_count.frames: 24 frames, but tmass is made for one number of "
+        "frames (12: recipes.tmass.msrvtt.pooling.frames)",
+    ),
 }  # fmt: skip
 
 

@@ -32,8 +32,8 @@ from xpool.training.recipes import (
     Recipe,
     TrainParams,
     build_pooling,
+    frames_refused,
     import_path,
-    most_frames,
     recipe_for,
     wants_words,
 )
@@ -269,12 +269,9 @@ def _recipes(params: Setting, path: Path) -> None:
 def _fits(params: Setting, method: str, benchmark: str, path: Path) -> None:
     """Check that a method has a recipe, takes a run's frames, and fits the encoder's width."""
     recipe = recipe_for(import_path(method), benchmark, path)
-    most = most_frames(import_path(method), recipe)
-    if params.train.frames > most:
-        raise InputError(
-            f"{path}: train.frames: {params.train.frames} frames are more than {method} has "
-            f"positions for ({most:g}: recipes.{method}.{benchmark}.pooling.positions)"
-        )
+    refused = frames_refused(import_path(method), benchmark, recipe, [params.train.frames])
+    if refused:
+        raise InputError(f"{path}: train.frames: {refused}")
     if (
         params.train.reads == "embeddings"
         and not params.embeddings.words

@@ -21,6 +21,8 @@ METHODS = {
     "self_attention": "Self-attention",
     "top_k": "Top-k",
     "attention": "Attention pooling",
+    "tmass": "T-MASS",
+    "gare": "GARE",
     "xpool": "X-Pool",
 }
 """Printed names, in the order of the rows: text-agnostic first, X-Pool last."""

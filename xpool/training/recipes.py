@@ -2,6 +2,7 @@
 
 import inspect
 import math
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -150,7 +151,29 @@ def wants_words(method: str) -> bool:
     return bool(load(method, "METHOD").wants_words)
 
 
-def most_frames(method: str, recipe: Recipe) -> float:
-    """Return for how many frames a method has positions; infinite where it needs none."""
-    argument = arguments(load(method, "METHOD")).get("positions")
-    return math.inf if argument is None else recipe.pooling.get("positions", argument.default)
+def frames_refused(
+    method: str, benchmark: str, recipe: Recipe, counts: Iterable[int]
+) -> str | None:
+    """Return why a method cannot take videos of one of these numbers of frames, or None.
+
+    A method says by its constructor what it takes: at most ``positions``, or exactly ``frames``.
+    """
+    known, name = arguments(load(method, "METHOD")), short_name(method)
+    key = f"recipes.{name}.{benchmark}.pooling"
+    limits = {
+        limit: recipe.pooling.get(limit, known[limit].default)
+        for limit in ("positions", "frames")
+        if limit in known
+    }
+    for count in sorted(counts, reverse=True):
+        if count > limits.get("positions", math.inf):
+            return (
+                f"{count} frames are more than {name} has positions for "
+                f"({limits['positions']}: {key}.positions)"
+            )
+        if count != limits.get("frames", count):
+            return (
+                f"{count} frames, but {name} is made for one number of frames "
+                f"({limits['frames']}: {key}.frames)"
+            )
+    return None
