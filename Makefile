@@ -25,7 +25,12 @@ WIDE := frames.counts=[1,2,4,6,8,12,16,24,32] \
   ablations.scene_diversity.scenes=[1,2,3,4,6] \
   ablations.search.trials=16
 
-.PHONY: help setup repro wide dashboard study-worker verify test check bench doctor setting lock clean
+# every file of baselines/, for `make methods`
+comma := ,
+empty :=
+METHODS := $(subst $(empty) $(empty),$(comma),$(patsubst baselines/%.py,%,$(filter-out %/__init__.py,$(wildcard baselines/*.py))))
+
+.PHONY: help setup repro wide methods dashboard study-worker verify test check bench doctor setting lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-12s %s\n", $$1, $$2}'
@@ -55,6 +60,10 @@ repro: setup ## Run the pipeline (mini benchmarks by default) and print where th
 
 wide: setup ## Run the studies of the mini setting on wide grids, which it writes into params.yaml
 	dvc exp run $(foreach value,$(WIDE),--set-param '$(value)')
+
+methods: setup ## Compare X-Pool with every method of baselines/, which it writes into params.yaml
+	dvc exp run results --set-param 'baselines=[$(METHODS)]' --set-param embeddings.words=true
+	@python -m xpool summary
 
 dashboard: setup ## Show all studies in the browser, while they run and after: make dashboard PORT=8080
 	@python -m xpool dashboard $(if $(PORT),--port $(PORT))

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from xpool.project.plugins import members
 from xpool.settings import check
 
 TOP = Path(__file__).resolve().parents[1]
@@ -70,6 +71,20 @@ def test_wide_grids_are_points_that_params_yaml_leaves_out():
         section = functools.reduce(dict.__getitem__, parents, params)
         old, section[last] = section[last], yaml.safe_load(value)
         assert section[last] > old if isinstance(old, int) else len(section[last]) >= len(old), key
+    Path("params.yaml").write_text(yaml.safe_dump(params))
+    check(Path("params.yaml"))
+
+
+def test_all_methods_are_the_files_of_baselines_and_pass_the_check():
+    said = subprocess.run(
+        ["make", "--dry-run", "--silent", "-o", "setup", "methods"],
+        cwd=TOP, capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    changes = dict(re.findall(r"--set-param '?([^\s='\"]+)=([^\s'\"]+)'?", said))
+    params = yaml.safe_load((TOP / "params.yaml").read_text())
+    params["baselines"] = yaml.safe_load(changes["baselines"])
+    params["embeddings"]["words"] = yaml.safe_load(changes["embeddings.words"])
+    assert sorted(params["baselines"]) == list(members("baselines", "METHOD"))
     Path("params.yaml").write_text(yaml.safe_dump(params))
     check(Path("params.yaml"))
 
