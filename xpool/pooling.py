@@ -93,8 +93,8 @@ class Method(nn.Module):
             n_frame: frames a video.
             dim: width of the embeddings.
         """
-        if n_word:  # cosines of words and frames, and their maxima
-            return 4 * n_word * n_frame
+        if n_word:  # cosines of words and frames, and their maxima, which a product may copy
+            return 2 * (n_word + 1) * (n_frame + 1)
         return COPIES_PER_PAIR * dim + 4 * n_frame
 
 

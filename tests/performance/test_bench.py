@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from performance import __main__ as command
-from performance import coverage, decode, pipeline, power, scoring, training
+from performance import coverage, decode, pipeline, power, scoring, training, words
 from performance.measure import Row, peak_mib
 from xpool.mini.generate import GenerateParams
 from xpool.project.errors import InputError
@@ -25,6 +25,22 @@ def test_rows_of_scoring_small_shapes(monkeypatch):
     assert values["ranks 20 x 20, that differ from the direct form's"] == 0
     assert all(value is not None for value in values.values())
     assert rows[0].ratio > 0
+
+
+def test_both_forms_of_words_give_the_same_scores(monkeypatch):
+    """So that their times compare. In the plain one padding has the cosine 0."""
+    monkeypatch.setattr(words, "DIM", 32)
+    fast, slow = words._forms(CPU, 30, 20, full=True)
+    torch.testing.assert_close(fast(), slow(), atol=1e-6, rtol=0)
+    fast, slow = words._forms(CPU, 30, 20, full=False)
+    assert (slow() - fast()).min() > -1e-6
+
+
+def test_rows_of_words_small_shapes(monkeypatch):
+    monkeypatch.setattr(words, "DIM", 32)
+    (row,) = words.against_plain(CPU, (30, 20), full=False)
+    assert row.what == "WTI of 30 texts of 2 + Poisson(7) words x 20"
+    assert row.ratio > 0
 
 
 @pytest.mark.slow  # starts processes

@@ -1,0 +1,121 @@
+"""Weighted token-wise interaction of all pairs, against the plain form that pads every text.
+
+Weights and embeddings are random, float32, 12 frames, dim 512, and at most 32 words. A text has
+2 + Poisson(7) words, as if for MSVD's short captions with start and end; and, in rows of their
+own, 32. The plain form is DRL's expression: one einsum over texts padded to 32 words, its product
+with both masks, and maxima with indices.
+"""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+
+import torch
+from torch import Tensor
+
+from baselines.wti import WeightedTokenMax
+from performance.measure import Row, paired, peak_mib, seconds
+from xpool.pooling import unit
+from xpool.similarity import similarity
+from xpool.words import Words
+
+FRAMES, DIM, MOST_WORDS, MEAN_WORDS = 12, 512, 32, 7
+SLICE = (1000, 670)
+MSVD = (27_763, 670)
+REPEATS = 3
+
+
+def rows(device: torch.device) -> Iterator[Row]:
+    """Yield all rows; takes several minutes on two cores."""
+    for measure, shape in ((against_plain, SLICE), (whole, MSVD)):
+        for full in (False, True):
+            yield from measure(device, shape, full)
+
+
+def against_plain(device: torch.device, shape: tuple[int, int], full: bool) -> list[Row]:
+    """Time both forms on a slice that the plain one has memory for."""
+    fast, slow = _forms(device, *shape, full)
+    of_fast, of_slow, ratio = paired(fast, slow, device, REPEATS)
+    return [
+        Row(
+            what=f"WTI of {_named(shape, full)}",
+            value=of_fast,
+            unit="s",
+            baseline=of_slow,
+            ratio=ratio,
+            note="against the padded einsum",
+        )
+    ]
+
+
+def whole(device: torch.device, shape: tuple[int, int], full: bool) -> list[Row]:
+    """Measure time and memory at MSVD's shape, against the memory of the plain form's cosines."""
+    if device.type == "cpu":  # in a process of its own, so that its peak is that of scoring
+        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+            taken, peak = pool.submit(_once, device, shape, full).result()
+    else:
+        taken, peak = _once(device, shape, full)
+    cosines = shape[0] * shape[1] * MOST_WORDS * FRAMES * 4 / 2**20
+    what = f"WTI of {_named(shape, full)} (MSVD)"
+    return [
+        Row(
+            what=f"{what}, memory",
+            value=peak,
+            unit="MiB",
+            baseline=cosines,
+            ratio=cosines / peak if peak else None,
+            note="above the inputs; against the padded cosines, by arithmetic",
+        ),
+        Row(what=f"{what}, time", value=taken, unit="s"),
+    ]
+
+
+def _named(shape: tuple[int, int], full: bool) -> str:
+    words = f"{MOST_WORDS} words" if full else f"2 + Poisson({MEAN_WORDS}) words"
+    return f"{shape[0]:,} texts of {words} x {shape[1]:,}"
+
+
+def _once(device: torch.device, shape: tuple[int, int], full: bool) -> tuple[float, float | None]:
+    """Return seconds and MiB of scoring once, after a warm-up on few videos."""
+    fast, _ = _forms(device, *shape, full)
+    few, _ = _forms(device, 100, 50, full)
+    few()
+    taken = []
+    peak = peak_mib(lambda: taken.append(seconds(fast, device)), device)
+    return taken[0], peak
+
+
+def _forms(
+    device: torch.device, n_text: int, n_video: int, full: bool
+) -> tuple[Callable[[], Tensor], Callable[[], Tensor]]:
+    """Return the harness's and the plain scoring of the same inputs, each to be called."""
+    generator = torch.Generator().manual_seed(0)
+    mean = torch.full((n_text,), float(MEAN_WORDS))
+    count = (2 + torch.poisson(mean, generator=generator)).long().clamp(max=MOST_WORDS)
+    if full:
+        count = torch.full_like(count, MOST_WORDS)
+    values = torch.randn(int(count.sum()), DIM, generator=generator)
+    words = Words.of(values, count).to(device)
+    text = torch.randn(n_text, DIM, generator=generator).to(device)
+    frames = torch.randn(n_video, FRAMES, DIM, generator=generator).to(device)
+    mask = torch.ones(n_video, FRAMES, dtype=torch.bool, device=device)
+    torch.manual_seed(0)
+    method = WeightedTokenMax(DIM).to(device).eval()
+    return (
+        lambda: similarity(method, text, frames, mask, words),
+        lambda: _plain(method, words, frames, mask),
+    )
+
+
+@torch.no_grad()
+def _plain(method: WeightedTokenMax, words: Words, frames: Tensor, mask: Tensor) -> Tensor:
+    """Score with all texts padded to one length, in one piece; returns ``(text, video)``."""
+    padded, exists = words.padded(MOST_WORDS)
+    word_weights = method.word_weights(padded, exists)
+    frame_weights = method.frame_weights(frames, mask)
+    cosines = torch.einsum("twd,vfd->tvwf", unit(padded), unit(frames))
+    cosines = torch.einsum("tvwf,tw->tvwf", cosines, exists.to(cosines.dtype))
+    cosines = torch.einsum("tvwf,vf->tvwf", cosines, mask.to(cosines.dtype))
+    by_words = torch.einsum("tvw,tw->tv", cosines.max(dim=3)[0], word_weights)
+    by_frames = torch.einsum("tvf,vf->tv", cosines.max(dim=2)[0], frame_weights)
+    return (by_words + by_frames) / 2
