@@ -13,7 +13,7 @@ from xpool.__main__ import TOOLS
 from xpool.project.paths import TOP
 from xpool.report import typesetting
 from xpool.report.protocol import read_protocols
-from xpool.report.results import inputs
+from xpool.report.results import costs, inputs, slices
 from xpool.report.results.published import read_published
 from xpool.report.results.selection import selection_table
 from xpool.report.results.tables import benchmark_table, summary_table
@@ -129,3 +129,23 @@ def test_commands_can_be_copied_from_the_page_and_are_on_no_paper(results, studi
         assert "<details" in text
         for other in (typesetting.to_latex(table), typesetting.to_markdown(table)):
             assert "dvc repro" not in other
+
+
+def test_the_other_tables_of_the_results_name_stages_too(tmp_path, monkeypatch, stages):
+    monkeypatch.chdir(tmp_path)
+    write_results()
+    protocols = read_protocols()
+    cells, sliced, effects = (
+        inputs.read_statistics(name, protocols) for name in ("cells", "slices", "interactions")
+    )
+    costed = costs.with_quality(costs.read_costs(protocols), cells)
+    methods, two_stage = costs.methods_table(protocols, costed), costs.two_stage(protocols, costed)
+    assert [one.rows for one in methods.commands] == ["Mean pooling", "Self-attention", "X-Pool"]
+    assert [one.rows for one in two_stage.commands] == ["X-Pool"]
+    assert two_stage.commands[0].gives == "on Mini MSR-VTT, K = 1, 7.0 (80)"
+    metrics = inputs.read_metrics(protocols)
+    of_queries = [slices.slices_table(p, sliced, effects, metrics) for p in protocols]
+    for table in (methods, two_stage, *of_queries):
+        assert table.commands
+        for one in table.commands:
+            assert parsed(one.line, stages)[-1] == "results"

@@ -33,6 +33,12 @@ def of_methods(
     return tuple(found)
 
 
+def of_stage(stage: str) -> tuple[Command, ...]:
+    """Return the command that makes every row of a table of the results page by one stage."""
+    line = f"dvc repro {stage} results && xpool summary"
+    return (Command(rows="Every row", line=line, gives="the row as it is printed"),)
+
+
 def _stages(method: str, benchmark: str) -> list[str]:
     """Return the stages of a method: its training on a benchmark, if one is named, and scoring."""
     if method == "xpool":

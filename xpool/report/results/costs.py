@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from xpool.project import paths
 from xpool.project.made import made
+from xpool.report.commands import of_methods
 from xpool.report.protocol import Protocol, method_name
 from xpool.report.studies.curves import on_front
 from xpool.report.style import STYLE, colours, headline, legend, method_handles, panels
@@ -101,6 +102,9 @@ def methods_table(protocols: Sequence[Protocol], rows: pd.DataFrame) -> Table:
         groups=tuple(groups),
         notes=(),
         figures=rows.drop(columns="two_stage").assign(setting=first.setting),
+        commands=of_methods(
+            first.methods, (line for group in groups for line in group.rows), what=f"on {titles[0]}"
+        ),
     )
 
 
@@ -187,6 +191,11 @@ def two_stage(protocols: Sequence[Protocol], rows: pd.DataFrame) -> Table:
         groups=tuple(groups),
         notes=(),
         figures=curves.assign(setting=first.setting),
+        commands=of_methods(
+            first.methods,
+            (line for group in groups[:1] for line in group.rows),
+            what=f"on {first.title}, K = {lengths[0] if lengths else 1},",
+        ),
     )
 
 

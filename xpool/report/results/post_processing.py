@@ -16,6 +16,7 @@ from xpool.project import paths
 from xpool.project.errors import InputError
 from xpool.project.made import read_made
 from xpool.project.params import read
+from xpool.report.commands import of_stage
 from xpool.report.protocol import DIRECTIONS, METRICS, Protocol, method_name
 from xpool.report.results.published import headings, judged, on_benchmark
 from xpool.report.results.published import notes as sources
@@ -124,6 +125,7 @@ def post_processing_table(
         groups=tuple(groups),
         notes=tuple(notes),
         figures=figures.reindex(columns=columns).astype({"n_seeds": "Int64"}),
+        commands=of_stage("ranks"),
     )
 
 

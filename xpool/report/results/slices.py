@@ -13,6 +13,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from xpool.report.commands import of_stage
 from xpool.report.protocol import DIRECTIONS, METRICS, Protocol, method_name
 from xpool.report.results.significance import DIFFERS_IN_TABLE, LEVEL
 from xpool.report.results.tables import signed
@@ -94,6 +95,7 @@ def slices_table(
         figures=pd.concat([kind for kind in kinds if len(kind)] or kinds)
         .assign(setting=protocol.setting)
         .reindex(columns=columns),
+        commands=of_stage("statistics"),
     )
 
 
