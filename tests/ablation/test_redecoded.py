@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 import worlds
 import yaml
 
@@ -64,7 +65,7 @@ def folder(tmp_path_factory):
             open_encoder(paths.encoder("mini")).eval(),
             pd.read_parquet(manifest),
             ((video_id, *cache.stored(video_id)) for video_id in cache.video_ids),
-            8,
+            embed.EmbeddingsParams(batch_size=8, words=True),
             frames.antialias,
             cache.decoder,
             paths.embeddings("mini", "msvd"),
@@ -120,6 +121,9 @@ def test_embeddings_are_those_of_the_pipeline_but_for_the_decoder(tmp_path):
     for cache in found.values():
         assert cache.texts.equals(own.texts[judged].reset_index(drop=True))
         assert cache.text.equal(own.text[np.flatnonzero(judged)])
+        words, expected_words = cache.words(), own.words()[torch.from_numpy(judged)].alone()
+        assert words.values.equal(expected_words.values)
+        assert words.count.equal(expected_words.count)
         assert (cache.dim, cache.logit_scale) == (own.dim, own.logit_scale)
         assert cache.frames(videos, 4, frames)[1].equal(mask)
     embedded = {name: cache.frames(videos, 4, frames)[0] for name, cache in found.items()}

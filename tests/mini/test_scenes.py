@@ -117,7 +117,7 @@ def project(tmp_path, monkeypatch):
         "evaluations_per_epoch": 1, "precision": "fp32", "compile": False, "workers": 0,
     }  # fmt: skip
     whole = {
-        "setting": "mini", "frames": FRAMES, "train": train, "embeddings": {"batch_size": 8},
+        "setting": "mini", "frames": FRAMES, "train": train, "embeddings": {"batch_size": 8, "words": True},
         "ablations": {"scene_diversity": {"world": WORLD}},
     }  # fmt: skip
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(whole))
@@ -143,6 +143,9 @@ def test_the_stage_writes_what_a_frozen_run_reads_and_the_same_again():
     assert embeddings.shape == (2, 4, 16)
     assert mask.all()
     assert torch.isfinite(embeddings).all()
+    values, exists = cache.words().padded()
+    last = values[torch.arange(len(values)), exists.sum(dim=1) - 1]
+    torch.testing.assert_close(last, cache.text, atol=1e-5, rtol=1e-4)  # the end token is the text
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     run(2)  # alone, as after another one
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before

@@ -33,7 +33,7 @@ def members(package: str, name: str) -> tuple[str, ...]:
 
     Example:
         >>> members("baselines", "METHOD")[:2]
-        ('attention', 'mean_pool')
+        ('attention', 'attention_token')
     """
     files = TOP.joinpath(*package.split(".")).glob("[!_]*.py")
     line = f"\n{name} = ".encode()
