@@ -41,7 +41,7 @@ def copied(folder, **changes):
     made = Project(folder, **changes)
     for module, name, calls, word in (
         ("data/decode", "decode", 5, ""),
-        ("training/evaluations", "score", 1, "xpool.xpool"),
+        ("training/evaluations", "score", 1, "--method xpool"),
     ):
         with (made.folder / f"xpool/{module}.py").open("a") as code:
             code.write(HELD.format(name=name, calls=calls, word=word))
