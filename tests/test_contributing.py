@@ -98,7 +98,7 @@ def test_a_method_of_another_package_stands_in_the_tables_with_its_code_in_the_r
     metrics = pd.read_csv(project.folder / "results/mini/metrics.csv")
     found = metrics[metrics["method"] == "their_package.pooling"]
     assert set(found["benchmark"]) == {"msvd", project.added["benchmark"]}
-    assert "Their_package.pooling" in (project.folder / "results/mini/tables/msvd.md").read_text()
+    assert "their_package.pooling" in (project.folder / "results/mini/tables/msvd.md").read_text()
     run = project.folder / "results/mini/train/their_package.pooling/msvd/0"
     record = json.loads((run / "provenance.json").read_text())
     assert "their_package/pooling.py" in record["code"]

@@ -129,13 +129,14 @@ class Protocol:
 
 
 def method_name(method: str) -> str:
-    """Return a method's printed name, or its own name made readable.
+    """Return a method's printed name, or its own name made readable; an import path stays one.
 
     Example:
-        >>> method_name("xpool"), method_name("midrange_pool")
-        ('X-Pool', 'Midrange pool')
+        >>> method_name("xpool"), method_name("midrange_pool"), method_name("their.pool")
+        ('X-Pool', 'Midrange pool', 'their.pool')
     """
-    return METHODS.get(method, method.replace("_", " ").capitalize())
+    own = method if "." in method else method.replace("_", " ").capitalize()
+    return METHODS.get(method, own)
 
 
 def in_order(methods: Iterable[str]) -> tuple[str, ...]:
