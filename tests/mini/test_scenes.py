@@ -117,7 +117,8 @@ def project(tmp_path, monkeypatch):
         "evaluations_per_epoch": 1, "precision": "fp32", "compile": False, "workers": 0,
     }  # fmt: skip
     whole = {
-        "setting": "mini", "frames": FRAMES, "train": train, "embeddings": {"batch_size": 8, "words": True},
+        "setting": "mini", "frames": FRAMES, "train": train,
+        "embeddings": {"batch_size": 8, "words": True},
         "ablations": {"scene_diversity": {"world": WORLD}},
     }  # fmt: skip
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(whole))
