@@ -23,6 +23,11 @@ METHODS = {
     "attention": "Attention pooling",
     "tmass": "T-MASS",
     "gare": "GARE",
+    "token_max": "Token-wise (TI)",
+    "wti": "WTI",
+    "uatvr": "UATVR",
+    "xclip": "X-CLIP",
+    "tight": "Cross-transformer",
     "xpool": "X-Pool",
 }
 """Printed names, in the order of the rows: text-agnostic first, X-Pool last."""

@@ -47,8 +47,8 @@ REPLICATES = 4_000
 # then 0.02, so that a table of many methods can still find a difference.
 REPLICATES_PER_TEST = 100
 # Time grows with the square of the methods already. Beyond seven methods bootstraps can no longer
-# pass the correction over a whole table; in a column they can, up to 31 methods.
-MOST_REPLICATES = 20_000
+# pass the correction over a whole table; in a column they can, up to 22 methods.
+MOST_REPLICATES = 10_000
 BINS = 4
 """Bins of shot changes."""
 WINS_COLUMNS = (
