@@ -5,9 +5,9 @@ from typing import ClassVar, Literal, get_args
 import torch
 from torch import Tensor, nn
 
+from xpool.blocks.cross_attention import CrossAttention
 from xpool.pooling import (
     Contrast,
-    CrossAttention,
     Family,
     Method,
     masked_mean,

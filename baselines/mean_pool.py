@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from xpool.pooling import Pooling, masked_mean, unit, without_padding
+from xpool.pooling import Pooling, mean_of_units
 
 
 class MeanPool(Pooling):
@@ -27,7 +27,7 @@ class MeanPool(Pooling):
         mask: Tensor,
     ) -> Tensor:
         """Pool; returns ``(1, video, dim)``."""
-        return masked_mean(unit(without_padding(frames, mask)), mask)[None]
+        return mean_of_units(frames, mask)[None]
 
 
 METHOD = MeanPool

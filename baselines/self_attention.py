@@ -2,8 +2,8 @@
 
 from torch import Tensor
 
-from xpool.pooling import Pooling, TextTransformer, masked_mean, unit, without_padding
-from xpool.transformer import Transformer
+from xpool.blocks.transformer import Transformer
+from xpool.pooling import Pooling, masked_mean, unit, without_padding
 
 RECIPE = "params.yaml recipes.self_attention.<benchmark>.pooling"
 
@@ -40,15 +40,7 @@ class SelfAttention(Pooling):
             ValueError: ``heads`` does not divide ``dim``, or a value is out of its range.
         """
         super().__init__()
-        self.transformer = Transformer(dim, heads, layers, positions, activation)
-
-    def start_from(self, text_transformer: TextTransformer) -> None:
-        """Take the first positions and the first layers of CLIP's text transformer.
-
-        Raises:
-            InputError: it does not fit (:meth:`xpool.transformer.Transformer.start_from`).
-        """
-        self.transformer.start_from(text_transformer, RECIPE)
+        self.transformer = Transformer(dim, heads, layers, positions, activation, RECIPE)
 
     def pool(self, text: Tensor, frames: Tensor, mask: Tensor) -> Tensor:
         """Pool; returns ``(1, video, dim)``.
@@ -57,7 +49,7 @@ class SelfAttention(Pooling):
             InputError: more frames than positions.
         """
         frames = without_padding(frames, mask)
-        mixed = self.transformer(self.transformer.placed(frames, RECIPE), mask)
+        mixed = self.transformer(self.transformer.placed(frames), mask)
         return masked_mean(unit(mixed + frames), mask)[None]
 
 

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from xpool.pooling import Method, TextTransformer, without_padding
-from xpool.transformer import QuickGELU, Transformer
+from xpool.blocks.transformer import QuickGELU, Transformer
+from xpool.pooling import Method, without_padding
 
 RECIPE = "params.yaml recipes.tight.<benchmark>.pooling"
 NUMBERS_PER_TOKEN = 16
@@ -51,7 +51,7 @@ class Tight(Method):
         if not 0 <= dropout < 1:
             raise ValueError(f"dropout must be at least 0 and below 1; got {dropout}")
         self.dropout = nn.Dropout(dropout)
-        self.transformer = Transformer(dim, heads, layers, positions, activation, beside=1)
+        self.transformer = Transformer(dim, heads, layers, positions, activation, RECIPE, beside=1)
         self.head = nn.Sequential(
             nn.LayerNorm(dim), nn.Linear(dim, dim), QuickGELU(), nn.Linear(dim, 1)
         )
@@ -59,14 +59,6 @@ class Tight(Method):
             if isinstance(layer, nn.Linear):
                 nn.init.normal_(layer.weight, std=0.02)
                 nn.init.zeros_(layer.bias)
-
-    def start_from(self, text_transformer: TextTransformer) -> None:
-        """Take the first positions and the first layers of CLIP's text transformer.
-
-        Raises:
-            InputError: it does not fit (:meth:`xpool.transformer.Transformer.start_from`).
-        """
-        self.transformer.start_from(text_transformer, RECIPE)
 
     def similarity(self, text: Tensor, frames: Tensor, mask: Tensor) -> Tensor:
         """Score; returns ``(text, video)``.
@@ -79,7 +71,7 @@ class Tight(Method):
         of_video = without_padding(frames, mask).expand(n_text, -1, -1, -1)
         pairs = torch.cat([of_text, of_video], dim=2).flatten(0, 1)  # (pair, token, dim)
         exists = nn.functional.pad(mask, (1, 0), value=True).repeat(n_text, 1)
-        mixed = self.transformer(self.dropout(self.transformer.placed(pairs, RECIPE)), exists)
+        mixed = self.transformer(self.dropout(self.transformer.placed(pairs)), exists)
         scores: Tensor = self.head(mixed[:, 0])
         return scores.view(n_text, n_video)
 

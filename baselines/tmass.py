@@ -5,7 +5,8 @@ from typing import ClassVar, Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from xpool.pooling import Contrast, CrossAttention, Family, Method, cosine, unit, without_padding
+from xpool.blocks.cross_attention import CrossAttention
+from xpool.pooling import Contrast, Family, Method, cosine, unit, without_padding
 from xpool.project.errors import InputError
 
 Prior = Literal["uniform", "normal"]

@@ -5,8 +5,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from xpool.blocks.words import interaction
 from xpool.pooling import Method
-from xpool.words import interaction
 
 
 class TokenMax(Method):

@@ -5,9 +5,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from xpool.pooling import Method, TextTransformer, without_padding
-from xpool.transformer import Transformer
-from xpool.words import TokenWeights, interaction
+from xpool.blocks.transformer import Transformer
+from xpool.blocks.words import TokenWeights, interaction
+from xpool.pooling import Method, without_padding
 
 RECIPE = "params.yaml recipes.uatvr.<benchmark>.pooling"
 
@@ -53,19 +53,11 @@ class ExtraTokens(Method):
         super().__init__()
         if extra < 1:
             raise ValueError(f"extra must be at least 1; got {extra}")
-        self.transformer = Transformer(dim, heads, layers, positions, activation)
+        self.transformer = Transformer(dim, heads, layers, positions, activation, RECIPE)
         self.of_text = nn.Parameter(0.01 * torch.randn(extra, dim))
         self.of_video = nn.Parameter(0.01 * torch.randn(extra, dim))
         self.word_weights = TokenWeights(dim, 2)
         self.frame_weights = TokenWeights(dim, 2)
-
-    def start_from(self, text_transformer: TextTransformer) -> None:
-        """Take the first positions and the first layers of CLIP's text transformer.
-
-        Raises:
-            InputError: it does not fit (:meth:`xpool.transformer.Transformer.start_from`).
-        """
-        self.transformer.start_from(text_transformer, RECIPE)
 
     def similarity(
         self, text: Tensor, frames: Tensor, mask: Tensor, words: Tensor, word_mask: Tensor
@@ -86,7 +78,7 @@ class ExtraTokens(Method):
         """Return ``(row, token + extra, dim)`` tokens and their mask."""
         tokens = without_padding(tokens, mask)
         further = extra.expand(len(tokens), -1, -1)
-        joined = torch.cat([self.transformer.placed(tokens, RECIPE), further], dim=1)
+        joined = torch.cat([self.transformer.placed(tokens), further], dim=1)
         mask = torch.cat([mask, mask.new_ones(further.shape[:2])], dim=1)
         mixed = self.transformer(joined, mask)
         return mixed + torch.cat([tokens, torch.zeros_like(further)], dim=1), mask

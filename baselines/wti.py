@@ -5,8 +5,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from xpool.blocks.words import TokenWeights, interaction
 from xpool.pooling import Contrast, Method, unit
-from xpool.words import TokenWeights, interaction
 
 
 class WeightedTokenMax(Method):

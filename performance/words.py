@@ -15,9 +15,9 @@ from torch import Tensor
 
 from baselines.wti import WeightedTokenMax
 from performance.measure import Row, paired, peak_mib, seconds
+from xpool.blocks.words import Words
 from xpool.pooling import unit
 from xpool.similarity import similarity
-from xpool.words import Words
 
 FRAMES, DIM, MOST_WORDS, MEAN_WORDS = 12, 512, 32, 7
 SLICE = (1000, 670)

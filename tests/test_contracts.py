@@ -13,11 +13,11 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from xpool.blocks.words import Words
 from xpool.pooling import Method, Pooling
 from xpool.project.plugins import load
 from xpool.similarity import pair_losses, pair_similarity, similarity
 from xpool.training.optimisation import symmetric_contrastive
-from xpool.words import Words
 
 TOP = Path(__file__).resolve().parents[1]
 DIM, N_TEXT, N_VIDEO, N_FRAME, N_WORD = 16, 7, 5, 6, 5

@@ -3,6 +3,6 @@
 The method is :mod:`xpool.xpool`, its controls are in ``baselines``. The folders are layers: each
 imports only those before it in this list.
 
-``project`` · ``postprocessing`` · ``data`` · ``mini`` · ``encoders`` · ``training`` ·
+``project`` · ``blocks`` · ``postprocessing`` · ``data`` · ``mini`` · ``encoders`` · ``training`` ·
 ``statistics`` · ``ablation`` · ``report`` · ``stages`` · ``tools``
 """

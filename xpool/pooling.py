@@ -1,4 +1,4 @@
-"""What a method is, and the expressions that several methods share.
+"""The interface of a method, and the expressions that several methods share.
 
 A method is a :class:`Method`, most often a :class:`Pooling`, in a file that ends in
 ``METHOD = ...`` (``xpool.project.plugins``).
@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 
 Family = Literal["text-agnostic", "text-conditioned", "late interaction"]
-"""What a method's gallery holds: one vector a video, whatever the text; or the frames, which it
-pools for each text, or compares with the text one by one."""
+"""How tables group methods, by what the gallery holds: one vector a video, whatever the text; or
+the frames, which a method pools for each text, or compares with the text one by one."""
 Contrast = Callable[[Tensor], Tensor]
 """Contrastive loss of a ``(text, video)`` similarity of pairs, whose diagonal is right."""
 
@@ -50,7 +50,6 @@ class Method(nn.Module):
     """
 
     family: ClassVar[Family] = "late interaction"
-    """How tables group the method."""
     wants_words: ClassVar[bool] = False
     """Whether :attr:`similarity` and :attr:`losses` get ``words`` and ``word_mask`` as well."""
 
@@ -81,7 +80,16 @@ class Method(nn.Module):
     """
 
     def start_from(self, text_transformer: TextTransformer) -> None:
-        """Start from weights of CLIP's text transformer; most methods ignore them."""
+        """Let the parts that are made like CLIP's text transformer start from its weights.
+
+        Raises:
+            InputError: a part and the text transformer do not fit
+                (:meth:`xpool.blocks.transformer.Transformer.start_from`).
+        """
+        for part in self.children():
+            start_from = getattr(part, "start_from", None)
+            if start_from is not None:
+                start_from(text_transformer)
 
     def numbers_per_pair(self, n_word: int, n_frame: int, dim: int) -> int:
         """Return how many numbers :attr:`similarity` holds at once for a pair, at most.
@@ -189,6 +197,20 @@ def masked_mean(frames: Tensor, mask: Tensor) -> Tensor:
     return without_padding(frames, mask).sum(dim=1) / count
 
 
+def mean_of_units(frames: Tensor, mask: Tensor) -> Tensor:
+    """Average the L2-normalised existing frames of each video, as mean pooling does.
+
+    Returns:
+        ``(video, dim)``.
+    """
+    return masked_mean(unit(without_padding(frames, mask)), mask)
+
+
+def mean_similarity(text: Tensor, frames: Tensor, mask: Tensor) -> Tensor:
+    """Return the cosine of each text with each video's :func:`mean_of_units`, ``(text, video)``."""
+    return cosine(mean_of_units(frames, mask)[None], text)
+
+
 def masked_softmax(logits: Tensor, mask: Tensor) -> Tensor:
     """Return the softmax over the last axis in which padded frames get weight zero.
 
@@ -200,68 +222,6 @@ def masked_softmax(logits: Tensor, mask: Tensor) -> Tensor:
         ``(..., frame)``, each row sums to 1.
     """
     return logits.masked_fill(~mask, -torch.inf).softmax(dim=-1)
-
-
-class CrossAttention(nn.Module):
-    """X-Pool's block, for the methods that build on it: queries attend to the frames of videos.
-
-    ``k, v = W_k LN1(frame), W_v LN1(frame)``, ``q = W_q LN1(query)``,
-    ``a = softmax over frames of q·k / sqrt(dim)``, ``r = LN2(W_o (sum of a v))``, result
-    ``LN3(r + dropout(W r))``; each ``W`` has a bias and starts as the identity. X-Pool itself is
-    in ``xpool.xpool`` and shares no code with what it is compared with; given the same weights, the
-    two agree (``tests/test_pooling.py``).
-
-    Source: X-Pool (arXiv 2203.15086), section 3, with one head; as ``xpool.xpool`` but for that.
-    """
-
-    def __init__(self, dim: int, dropout: float) -> None:
-        """Make the block.
-
-        Args:
-            dim: width of the embeddings.
-            dropout: share of the linear branch's outputs dropped in training.
-
-        Raises:
-            ValueError: a value is out of its range.
-        """
-        super().__init__()
-        if dim < 1:
-            raise ValueError(f"CrossAttention: dim must be at least 1; got {dim}")
-        if not 0 <= dropout < 1:
-            raise ValueError(
-                f"CrossAttention: dropout must be at least 0 and below 1; got {dropout}"
-            )
-        self.q_proj, self.k_proj = nn.Linear(dim, dim), nn.Linear(dim, dim)
-        self.v_proj, self.out_proj = nn.Linear(dim, dim), nn.Linear(dim, dim)
-        self.linear_proj = nn.Linear(dim, dim)
-        self.layer_norm1, self.layer_norm2 = nn.LayerNorm(dim), nn.LayerNorm(dim)
-        self.layer_norm3 = nn.LayerNorm(dim)
-        self.dropout = nn.Dropout(dropout)
-        for linear in self.children():
-            if isinstance(linear, nn.Linear):
-                nn.init.eye_(linear.weight)
-                nn.init.zeros_(linear.bias)
-
-    def forward(self, query: Tensor, frames: Tensor, mask: Tensor) -> Tensor:
-        """Attend.
-
-        Args:
-            query: ``(text, video | 1, dim)``, a query for each pair or for each text.
-            frames: ``(video, frame, dim)`` raw embeddings.
-            mask: ``(video, frame)`` bool, True where the frame exists.
-
-        Returns:
-            ``(text, video, dim)``.
-        """
-        frames = self.layer_norm1(without_padding(frames, mask))
-        query = self.q_proj(self.layer_norm1(query)) / query.shape[-1] ** 0.5
-        logits = torch.einsum(
-            "tvd,vfd->tvf", query.expand(-1, len(frames), -1), self.k_proj(frames)
-        )
-        attended = torch.einsum("tvf,vfd->tvd", masked_softmax(logits, mask), self.v_proj(frames))
-        attended = self.layer_norm2(self.out_proj(attended))
-        result: Tensor = self.layer_norm3(attended + self.dropout(self.linear_proj(attended)))
-        return result
 
 
 ROUNDING = 16

@@ -13,9 +13,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from xpool.pooling import Contrast, Method, masked_mean, slices, tied, unit, without_padding
+from xpool.blocks.words import Words
+from xpool.pooling import Contrast, Method, mean_similarity, slices, tied, without_padding
 from xpool.project.errors import InputError
-from xpool.words import Words
 
 
 def pair_similarity(
@@ -216,9 +216,9 @@ def two_stage(
     if k < 1:
         raise ValueError(f"two_stage: k must be at least 1; got {k}")
     mask = _checked_mask(text, frames, mask)
-    vectors = unit(masked_mean(unit(without_padding(frames, mask)), mask))
-    shortlist = (unit(text) @ vectors.mT).topk(min(k, len(frames)), dim=1).indices
-    scores = torch.empty(shortlist.shape, dtype=vectors.dtype, device=text.device)
+    nearness = mean_similarity(text, frames, mask)
+    shortlist = nearness.topk(min(k, len(frames)), dim=1).indices
+    scores = torch.empty_like(nearness[:, : shortlist.shape[1]])
     for row, videos in enumerate(shortlist):
         one = torch.tensor([row], device=text.device)
         of_text = None if words is None else words[one]

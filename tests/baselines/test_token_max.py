@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from baselines.token_max import TokenMax
+from xpool.blocks.words import Words
 from xpool.similarity import similarity
-from xpool.words import Words
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from baselines.uatvr import ExtraTokens
+from xpool.blocks.words import Words
 from xpool.pooling import TextTransformer
 from xpool.project.errors import InputError
 from xpool.similarity import similarity
-from xpool.words import Words
 
 DIM, HEADS = 8, 2
 

@@ -9,8 +9,8 @@ import torch
 
 from baselines.token_max import TokenMax
 from baselines.wti import WeightedTokenMax
+from xpool.blocks.words import Words
 from xpool.similarity import pair_losses, pair_similarity, similarity
-from xpool.words import Words
 
 DIM = 8
 

@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from baselines.xclip import FourGrains
+from xpool.blocks.words import Words
 from xpool.project.errors import InputError
 from xpool.similarity import similarity
-from xpool.words import Words
 
 DIM, MOST_FRAMES, MOST_WORDS = 8, 7, 9
 

@@ -8,10 +8,10 @@ import torch
 from baselines.mean_pool import MeanPool
 from baselines.token_max import TokenMax
 from baselines.top_k import TopK
+from xpool.blocks.words import Words
 from xpool.similarity import similarity, two_stage
 from xpool.training.cost import SHORTLISTS, cost_of
 from xpool.training.data import Gallery
-from xpool.words import Words
 from xpool.xpool import XPool
 
 N_TEXT, N_VIDEO, N_FRAME, DIM = 30, 12, 4, 8

@@ -16,6 +16,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from xpool.blocks.words import Words
 from xpool.data import transforms
 from xpool.data.frame_cache import Frames
 from xpool.encoders.base import Encoder
@@ -25,7 +26,6 @@ from xpool.encoders.text_transformer import write_text_transformer
 from xpool.project.params import Section
 from xpool.project.progress import progress
 from xpool.project.workspace import WORK, publish, write_json
-from xpool.words import Words
 
 log = logging.getLogger(__name__)
 WORDS_AT_A_TIME = 20_000
@@ -68,7 +68,8 @@ def embed(
     captions = texts["caption"].tolist()
     text = embed_texts(encoder, captions, params.batch_size)
     np.save(folder / "text.npy", text.numpy())
-    counts = encoder.word_counts(encoder.tokenize(captions)).numpy()
+    unique, rows = _unique(captions)
+    counts = encoder.word_counts(encoder.tokenize(unique))[rows].numpy()
     columns = ["split", "video_id", "caption_id", "caption"]
     texts[columns].assign(n_tokens=counts).to_parquet(folder / "texts.parquet")
     if params.words:
@@ -157,23 +158,31 @@ def embed_texts(encoder: Encoder, captions: Sequence[str], batch_size: int) -> T
     Each process encodes its part, and all get all.
     """
     device = encoder.logit_scale.device
-    unique = sorted(set(captions), key=lambda caption: (len(caption), caption))
-    rows = {caption: row for row, caption in enumerate(unique)}
+    unique, rows = _unique(captions)
     mine = [unique[row] for row in part_of(len(unique), *here())]
     encoded = [
         encoder.encode_text(encoder.tokenize(mine[start : start + batch_size]).to(device))
         for start in progress(range(0, len(mine), batch_size), "texts", leave=False)
     ]
     everything = joined(torch.cat(encoded).float(), len(unique))
-    return everything.cpu()[[rows[caption] for caption in captions]]
+    return everything.cpu()[rows]
+
+
+def _unique(captions: Sequence[str]) -> tuple[list[str], Tensor]:
+    """Return the captions once each, short ones first, and ``(text,)`` the row of each among them.
+
+    Captions of one length are encoded together.
+    """
+    unique = sorted(set(captions), key=lambda caption: (len(caption), caption))
+    number = {caption: row for row, caption in enumerate(unique)}
+    return unique, torch.tensor([number[caption] for caption in captions], dtype=torch.int64)
 
 
 @torch.inference_mode()
 def embed_words(encoder: Encoder, captions: Sequence[str], batch_size: int) -> Words:
     """Return the words of each caption, float32, on the CPU; each process encodes its part."""
     device = encoder.logit_scale.device
-    unique = sorted(set(captions), key=lambda caption: (len(caption), caption))
-    rows = {caption: row for row, caption in enumerate(unique)}
+    unique, rows = _unique(captions)
     tokens = encoder.tokenize(unique)
     counts = encoder.word_counts(tokens)
     mine = part_of(len(unique), *here())
@@ -183,8 +192,7 @@ def embed_words(encoder: Encoder, captions: Sequence[str], batch_size: int) -> W
         encoded.append(encoder.encode_words(some)[:, :longest].float())
     everything = joined(torch.cat(encoded), len(unique)).cpu()
     exists = torch.arange(longest) < counts[:, None]
-    chosen = torch.tensor([rows[caption] for caption in captions])
-    return Words.of(everything[exists], counts)[chosen].alone()
+    return Words.of(everything[exists], counts)[rows].alone()
 
 
 @torch.inference_mode()

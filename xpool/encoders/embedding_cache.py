@@ -9,12 +9,12 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from xpool.blocks.words import Words
 from xpool.data.frame_cache import FramesParams
 from xpool.data.sampling import positions_for
 from xpool.encoders.text_transformer import read_text_transformer
 from xpool.pooling import TextTransformer
 from xpool.project.errors import InputError
-from xpool.words import Words
 
 WORDS = "words.bin"
 """File of the words' embeddings: float32 ``(word of all texts, dim)``, without a header. Digests of

@@ -1,4 +1,4 @@
-"""What a post-processing is: it changes similarities before they are ranked, and trains nothing.
+"""The interface of a post-processing, which changes similarities before they are ranked.
 
 Post-processing lowers the scores of hubs, gallery items that are near to many queries. How near an
 item is to queries in general is learnt from other queries: from all test queries, which a search

@@ -48,7 +48,7 @@ RANGE = 0.8
 
 @dataclass(frozen=True, kw_only=True)
 class Pilot:
-    """What two methods have shown of their R@1, from which the power follows."""
+    """Figures of two methods' R@1 in runs that are there, from which the power follows."""
 
     queries: float
     """Independent queries: fewer than the captions where these cluster by video."""

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from xpool.blocks.words import Words
 from xpool.data import transforms
 from xpool.data.frame_cache import FrameCache, FramesParams
 from xpool.data.manifest import read_manifest
@@ -31,7 +32,6 @@ from xpool.project.errors import InputError
 from xpool.project.seeds import seed_for
 from xpool.training.recipes import TrainParams
 from xpool.training.towers import EncoderTowers, FrozenTowers, Towers
-from xpool.words import Words
 
 
 class Batch(NamedTuple):

@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from xpool.data.frame_cache import FramesParams
-from xpool.pooling import masked_mean, unit
+from xpool.pooling import mean_of_units, unit
 from xpool.postprocessing.banks import FILES, BankParams, Banks
 from xpool.project import paths
 from xpool.project.errors import InputError
@@ -134,7 +134,7 @@ def _scores(
 @torch.no_grad()
 def _banks(model: RetrievalModel, test: Gallery, training: Gallery) -> Banks:
     """Hold the test split against training data."""
-    first, second = (unit(masked_mean(unit(one.frames), one.mask)) for one in (training, test))
+    first, second = (unit(mean_of_units(one.frames, one.mask)) for one in (training, test))
     matrices = {
         "text_video": similarity(
             model.pooling, training.text, test.frames, test.mask, training.words

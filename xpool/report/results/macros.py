@@ -29,7 +29,7 @@ from xpool.report.typesetting import Table, tex
 
 FILE = "macros.tex"
 DIRECTIONS = {"t2v": "", "v2t": "VideoToText"}
-"""What a macro's name says of the direction."""
+"""Part of a macro's name that tells the direction."""
 NUMBERS = {
     "0": "zero", "1": "one", "2": "two", "3": "three", "4": "four", "5": "five", "6": "six",
     "7": "seven", "8": "eight", "9": "nine", "10": "ten", "50": "fifty",

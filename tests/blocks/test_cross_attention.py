@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from xpool.pooling import CrossAttention
+from xpool.blocks.cross_attention import CrossAttention
 from xpool.xpool import XPool
 
 DIM = 8

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from xpool.words import Words, nearest
+from xpool.blocks.words import Words, nearest
 
 COUNTS = [3, 1, 4, 2]
 

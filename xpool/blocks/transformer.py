@@ -72,6 +72,7 @@ class Transformer(nn.Module):
         layers: int,
         positions: int,
         activation: str,
+        recipe: str,
         beside: int = 0,
     ) -> None:
         """Make it with CLIP's random initialisation, from torch's global generator.
@@ -82,6 +83,7 @@ class Transformer(nn.Module):
             layers: number of layers.
             positions: the largest number of frames or words of a row.
             activation: ``quick_gelu`` or ``gelu``.
+            recipe: where these arguments stand in ``params.yaml``, for messages.
             beside: number of tokens of a row that have positions beside those.
 
         Raises:
@@ -101,6 +103,7 @@ class Transformer(nn.Module):
             )
         self.heads = heads
         self.activation = activation
+        self.recipe = recipe
         self.beside = beside
         self.positional_embedding = nn.Parameter(0.01 * torch.randn(positions + beside, dim))
         into_residual = dim**-0.5 * (2 * layers) ** -0.5
@@ -108,18 +111,17 @@ class Transformer(nn.Module):
             ResidualBlock(dim, heads, activation, into_residual) for _ in range(layers)
         )
 
-    def start_from(self, theirs: TextTransformer, recipe: str) -> None:
+    def start_from(self, theirs: TextTransformer) -> None:
         """Take the first positions and the first layers of CLIP's text transformer.
 
         Args:
             theirs: the encoder's text transformer.
-            recipe: where the arguments stand, for messages.
 
         Raises:
             InputError: the text transformer has another width, number of heads or activation, or
                 fewer layers or positions than this one.
         """
-        length, dim = self.positional_embedding.shape
+        recipe, (length, dim) = self.recipe, self.positional_embedding.shape
         if theirs.position.shape[1] != dim:
             raise InputError(
                 f"{recipe}: its transformer is as wide as the embeddings, {dim}, but the encoder's "
@@ -149,17 +151,16 @@ class Transformer(nn.Module):
         for block, layer in zip(self.resblocks, theirs.layers, strict=False):
             block.load_state_dict(layer)
 
-    def placed(self, tokens: Tensor, recipe: str) -> Tensor:
+    def placed(self, tokens: Tensor) -> Tensor:
         """Add each token's position, ``(row, token, dim)``.
 
         Args:
             tokens: ``(row, token, dim)``.
-            recipe: where ``positions`` stands, for the message.
 
         Raises:
             InputError: more frames or words than positions.
         """
-        length = len(self.positional_embedding)
+        recipe, length = self.recipe, len(self.positional_embedding)
         count, most = tokens.shape[1] - self.beside, length - self.beside
         if count > most:
             raise InputError(

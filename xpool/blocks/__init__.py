@@ -1,0 +1,1 @@
+"""Parts that several methods share: CLIP's layers, X-Pool's block, words and their comparison."""
