@@ -6,8 +6,10 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from multiprocessing import get_context
 from pathlib import Path
 
 import torch
@@ -75,6 +77,49 @@ def peak_mib(function: Callable[[], object], device: torch.device) -> float | No
     held = _status_kib("VmRSS")
     function()
     return (_status_kib("VmHWM") - held) / 2**10
+
+
+Prepared = Callable[[torch.device], tuple[Callable[[], object], Callable[[], object]]]
+"""Returns, for a device, some work on little data and the same work on all of it."""
+
+
+def memory_and_time(
+    what: str, prepared: Prepared, device: torch.device, plain_mib: float, note: str
+) -> list[Row]:
+    """Run some work once after a warm-up; return a row of its peak memory, and one of its time.
+
+    Args:
+        what: name of what is measured.
+        prepared: a function of a module; its small work warms up, its whole work is measured.
+        device: where it runs.
+        plain_mib: memory that the plain form would take, by arithmetic.
+        note: says what that is.
+    """
+    if device.type == "cpu":  # in a process of its own, so that its peak is that of the work
+        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+            taken, peak = pool.submit(_once, prepared, device).result()
+    else:
+        taken, peak = _once(prepared, device)
+    return [
+        Row(
+            what=f"{what}, memory",
+            value=peak,
+            unit="MiB",
+            baseline=plain_mib,
+            ratio=plain_mib / peak if peak else None,
+            note=note,
+        ),
+        Row(what=f"{what}, time", value=taken, unit="s"),
+    ]
+
+
+def _once(prepared: Prepared, device: torch.device) -> tuple[float, float | None]:
+    """Return seconds and MiB of the whole work, after the small one."""
+    few, whole = prepared(device)
+    few()
+    taken: list[float] = []
+    peak = peak_mib(lambda: taken.append(seconds(whole, device)), device)
+    return taken[0], peak
 
 
 def machine(device: torch.device) -> dict[str, str]:

@@ -6,13 +6,12 @@ meaning. Float32, one head, 12 frames, dim 512, as in the paper.
 
 import math
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from performance.measure import Row, paired, peak_mib, seconds
+from performance.measure import Row, memory_and_time, paired, seconds
 from xpool.metrics import ranks
 from xpool.similarity import similarity
 from xpool.xpool import XPool
@@ -65,25 +64,14 @@ def against_direct(device: torch.device, side: int) -> list[Row]:
 
 def msvd(device: torch.device, shape: tuple[int, int]) -> list[Row]:
     """Measure time and memory at MSVD's shape, against the memory of the official code's tensor."""
-    if device.type == "cpu":  # in a process of its own, so that its peak is that of scoring
-        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-            taken, peak = pool.submit(_once, device, shape).result()
-    else:
-        taken, peak = _once(device, shape)
     n_text, n_video = shape
-    tensor = n_text * n_video * DIM * 4 / 2**20
-    what = f"scoring {n_text:,} x {n_video:,}"
-    return [
-        Row(
-            what=f"{what} (MSVD), memory",
-            value=peak,
-            unit="MiB",
-            baseline=tensor,
-            ratio=tensor / peak if peak else None,
-            note="above the inputs; against the texts x videos x dim tensor, by arithmetic",
-        ),
-        Row(what=f"{what} (MSVD), time", value=taken, unit="s"),
-    ]
+    return memory_and_time(
+        f"scoring {n_text:,} x {n_video:,} (MSVD)",
+        partial(_few_and_all, shape),
+        device,
+        n_text * n_video * DIM * 4 / 2**20,
+        "above the inputs; against the texts x videos x dim tensor, by arithmetic",
+    )
 
 
 def growth(device: torch.device, sides: tuple[int, ...]) -> list[Row]:
@@ -125,14 +113,11 @@ def on_gpu(device: torch.device) -> list[Row]:
     return [Row(what=what, value=None, unit="s", note="make bench DEVICE=cuda")]
 
 
-def _once(device: torch.device, shape: tuple[int, int]) -> tuple[float, float | None]:
-    """Return seconds and MiB of scoring once, after a warm-up on few videos."""
-    fast, _ = _forms(device, *shape)
-    few, _ = _forms(device, 100, 200)
-    few()
-    taken = []
-    peak = peak_mib(lambda: taken.append(seconds(fast, device)), device)
-    return taken[0], peak
+def _few_and_all(
+    shape: tuple[int, int], device: torch.device
+) -> tuple[Callable[[], Tensor], Callable[[], Tensor]]:
+    """Return the factorised scoring of few videos, and of the whole shape."""
+    return _forms(device, 100, 200)[0], _forms(device, *shape)[0]
 
 
 def _forms(

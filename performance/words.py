@@ -7,14 +7,13 @@ with both masks, and maxima with indices.
 """
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from baselines.wti import WeightedTokenMax
-from performance.measure import Row, paired, peak_mib, seconds
+from performance.measure import Row, memory_and_time, paired
 from xpool.blocks.words import Words
 from xpool.pooling import unit
 from xpool.similarity import similarity
@@ -50,24 +49,13 @@ def against_plain(device: torch.device, shape: tuple[int, int], full: bool) -> l
 
 def whole(device: torch.device, shape: tuple[int, int], full: bool) -> list[Row]:
     """Measure time and memory at MSVD's shape, against the memory of the plain form's cosines."""
-    if device.type == "cpu":  # in a process of its own, so that its peak is that of scoring
-        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-            taken, peak = pool.submit(_once, device, shape, full).result()
-    else:
-        taken, peak = _once(device, shape, full)
-    cosines = shape[0] * shape[1] * MOST_WORDS * FRAMES * 4 / 2**20
-    what = f"WTI of {_named(shape, full)} (MSVD)"
-    return [
-        Row(
-            what=f"{what}, memory",
-            value=peak,
-            unit="MiB",
-            baseline=cosines,
-            ratio=cosines / peak if peak else None,
-            note="above the inputs; against the padded cosines, by arithmetic",
-        ),
-        Row(what=f"{what}, time", value=taken, unit="s"),
-    ]
+    return memory_and_time(
+        f"WTI of {_named(shape, full)} (MSVD)",
+        partial(_few_and_all, shape, full),
+        device,
+        shape[0] * shape[1] * MOST_WORDS * FRAMES * 4 / 2**20,
+        "above the inputs; against the padded cosines, by arithmetic",
+    )
 
 
 def _named(shape: tuple[int, int], full: bool) -> str:
@@ -75,14 +63,11 @@ def _named(shape: tuple[int, int], full: bool) -> str:
     return f"{shape[0]:,} texts of {words} x {shape[1]:,}"
 
 
-def _once(device: torch.device, shape: tuple[int, int], full: bool) -> tuple[float, float | None]:
-    """Return seconds and MiB of scoring once, after a warm-up on few videos."""
-    fast, _ = _forms(device, *shape, full)
-    few, _ = _forms(device, 100, 50, full)
-    few()
-    taken = []
-    peak = peak_mib(lambda: taken.append(seconds(fast, device)), device)
-    return taken[0], peak
+def _few_and_all(
+    shape: tuple[int, int], full: bool, device: torch.device
+) -> tuple[Callable[[], Tensor], Callable[[], Tensor]]:
+    """Return the harness's scoring of few videos, and of the whole shape."""
+    return _forms(device, 100, 50, full)[0], _forms(device, *shape, full)[0]
 
 
 def _forms(

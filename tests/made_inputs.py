@@ -1,8 +1,12 @@
-"""X-Pool with random weights, and random texts and videos of any shape."""
+"""X-Pool with random weights, random texts and videos, and a watch over the tensors of a test."""
 
+import numpy as np
+import oracles
 import torch
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from xpool.pooling import TextTransformer
 from xpool.xpool import XPool
 
 SHAPES = {
@@ -29,3 +33,32 @@ def made(seed, n_text, n_video, n_frame, dim, heads=1, temperature=1.0, noise=0.
     frames = torch.randn(n_video, n_frame, dim, generator=generator, dtype=torch.float64)
     count = torch.randint(1, n_frame + 1, (n_video, 1), generator=generator)
     return method, text, frames, torch.arange(n_frame) < count
+
+
+def text_transformer(layers=2, positions=7, dim=8, heads=2, activation="quick_gelu", seed=0):
+    """CLIP's text transformer with random weights, in float64."""
+    rng = np.random.default_rng(seed)
+    return TextTransformer(
+        position=torch.tensor(rng.standard_normal((positions, dim))),
+        layers=[
+            {k: torch.tensor(v) for k, v in oracles.random_layer(rng, dim).items()}
+            for _ in range(layers)
+        ],
+        heads=heads,
+        activation=activation,
+    )
+
+
+class Largest(TorchDispatchMode):
+    """Notes the number of elements of the largest tensor that is made while it is in force."""
+
+    def __init__(self):
+        super().__init__()
+        self.numel = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        made = func(*args, **(kwargs or {}))
+        for tensor in made if isinstance(made, tuple | list) else [made]:
+            if isinstance(tensor, torch.Tensor):
+                self.numel = max(self.numel, tensor.numel())
+        return made

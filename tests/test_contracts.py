@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
+from made_inputs import Largest
 
 from xpool.blocks.words import Words
 from xpool.pooling import Method, Pooling
@@ -313,23 +313,13 @@ def test_state_survives_safetensors(method, inputs, tmp_path):
 def test_stated_memory_holds_what_a_tile_takes(method):
     """``numbers_per_pair`` bounds the largest tensor that scoring makes for a tile of pairs."""
     text, frames, mask, words = random_inputs(40, 30)
-    largest = 0
 
-    class Largest(TorchDispatchMode):
-        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-            nonlocal largest
-            made = func(*args, **(kwargs or {}))
-            for tensor in made if isinstance(made, tuple | list) else [made]:
-                if isinstance(tensor, torch.Tensor):
-                    largest = max(largest, tensor.numel())
-            return made
-
-    with torch.no_grad(), Largest():
+    with torch.no_grad(), Largest() as watched:
         scored(method, text, frames, mask, words)
     longest = int(words.count.max()) if method.wants_words else 0
     weights = sum(parameter.numel() for parameter in method.parameters())
     shared = 4 * max(frames.numel(), words.values.numel(), weights)
-    assert largest <= 40 * 30 * method.numbers_per_pair(longest, N_FRAME, DIM) + shared
+    assert watched.numel <= 40 * 30 * method.numbers_per_pair(longest, N_FRAME, DIM) + shared
 
 
 class OwnCaption(Pooling):

@@ -9,6 +9,7 @@ import numpy as np
 import oracles
 import pytest
 import torch
+from made_inputs import text_transformer
 
 from baselines.attention import AttentionPool
 from baselines.mean_pool import MeanPool
@@ -32,19 +33,6 @@ def random_inputs(seed=0, n_text=5, n_video=4, n_frame=6, dim=DIM):
 
 def tensors(*arrays):
     return tuple(torch.tensor(np.asarray(array)) for array in arrays)
-
-
-def text_transformer(layers=2, positions=7, dim=DIM, heads=HEADS, activation="quick_gelu", seed=0):
-    rng = np.random.default_rng(seed)
-    return TextTransformer(
-        position=torch.tensor(rng.standard_normal((positions, dim))),
-        layers=[
-            {k: torch.tensor(v) for k, v in oracles.random_layer(rng, dim).items()}
-            for _ in range(layers)
-        ],
-        heads=heads,
-        activation=activation,
-    )
 
 
 def self_attention(source, **arguments):

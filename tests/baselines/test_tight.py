@@ -4,10 +4,9 @@ import numpy as np
 import oracles
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
+from made_inputs import Largest, text_transformer
 
 from baselines.tight import Tight
-from xpool.pooling import TextTransformer
 from xpool.project.errors import InputError
 from xpool.similarity import similarity
 
@@ -58,35 +57,17 @@ def test_tiles_hold_no_more_than_they_may():
     """The largest tensor, of all pairs in one tile and of a memory that holds a hundred of them."""
     rng = np.random.default_rng(1)
     text, frames = (torch.tensor(rng.standard_normal(shape)) for shape in ((60, 8), (50, 6, 8)))
-    method, largest = made(), 0
-
-    class Largest(TorchDispatchMode):
-        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-            nonlocal largest
-            made = func(*args, **(kwargs or {}))
-            for tensor in made if isinstance(made, tuple | list) else [made]:
-                if isinstance(tensor, torch.Tensor):
-                    largest = max(largest, tensor.numel())
-            return made
+    method = made()
 
     hundred = 100 * method.numbers_per_pair(0, 6, DIM)
-    with torch.no_grad(), Largest():
+    with torch.no_grad(), Largest() as watched:
         scores = similarity(method, text, frames, memory_mib=8 * hundred / 2**20)
-    assert scores.numel() < largest < hundred
+    assert scores.numel() < watched.numel < hundred
     torch.testing.assert_close(scores, similarity(method, text, frames))
 
 
 def test_starts_from_the_encoders_layers_with_a_position_for_the_text():
-    rng = np.random.default_rng(0)
-    source = TextTransformer(
-        position=torch.tensor(rng.standard_normal((7, DIM))),
-        layers=[
-            {k: torch.tensor(v) for k, v in oracles.random_layer(rng, DIM).items()}
-            for _ in range(2)
-        ],
-        heads=HEADS,
-        activation="quick_gelu",
-    )
+    source = text_transformer(positions=7)
     method = made()
     method.start_from(source)
     assert torch.equal(method.transformer.positional_embedding, source.position)

@@ -4,10 +4,10 @@ import numpy as np
 import oracles
 import pytest
 import torch
+from made_inputs import text_transformer
 
 from baselines.uatvr import ExtraTokens
 from xpool.blocks.words import Words
-from xpool.pooling import TextTransformer
 from xpool.project.errors import InputError
 from xpool.similarity import similarity
 
@@ -74,16 +74,7 @@ def test_equals_slow_loops(extra):
 
 
 def test_it_starts_from_the_encoders_layers():
-    rng = np.random.default_rng(0)
-    source = TextTransformer(
-        position=torch.tensor(rng.standard_normal((9, DIM))),
-        layers=[
-            {k: torch.tensor(v) for k, v in oracles.random_layer(rng, DIM).items()}
-            for _ in range(3)
-        ],
-        heads=HEADS,
-        activation="quick_gelu",
-    )
+    source = text_transformer(layers=3, positions=9)
     method = made()
     method.start_from(source)
     assert torch.equal(method.transformer.positional_embedding, source.position[:7])
