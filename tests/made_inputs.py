@@ -5,6 +5,7 @@ import oracles
 import torch
 from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from xpool.pooling import TextTransformer
 from xpool.xpool import XPool
@@ -50,15 +51,16 @@ def text_transformer(layers=2, positions=7, dim=8, heads=2, activation="quick_ge
 
 
 class Largest(TorchDispatchMode):
-    """Notes the number of elements of the largest tensor that is made while it is in force."""
+    """Notes the largest tensor that any operation returns, in elements and in bytes."""
 
     def __init__(self):
         super().__init__()
-        self.numel = 0
+        self.numel = self.nbytes = 0
 
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        made = func(*args, **(kwargs or {}))
-        for tensor in made if isinstance(made, tuple | list) else [made]:
-            if isinstance(tensor, torch.Tensor):
-                self.numel = max(self.numel, tensor.numel())
-        return made
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        for leaf in tree_leaves(result):
+            if isinstance(leaf, torch.Tensor):
+                self.numel = max(self.numel, leaf.numel())
+                self.nbytes = max(self.nbytes, leaf.nbytes)
+        return result

@@ -8,9 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from made_inputs import SHAPES, made
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+from made_inputs import SHAPES, Largest, made
 
 from baselines.mean_pool import MeanPool
 from xpool import factorised
@@ -218,20 +216,6 @@ def test_tile_sizes_do_not_matter(memory_mib, heads):
     expected = similarity(method, text, frames, mask, scorer="direct")
     actual = factorised.similarity(method, text, frames, mask, memory_mib=memory_mib)
     torch.testing.assert_close(actual, expected, atol=1e-11, rtol=0)
-
-
-class Largest(TorchDispatchMode):
-    """Notes the largest tensor that any operation returns, in bytes."""
-
-    def __init__(self):
-        super().__init__()
-        self.nbytes = 0
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        result = function(*args, **(kwargs or {}))
-        sizes = (leaf.nbytes for leaf in tree_leaves(result) if isinstance(leaf, torch.Tensor))
-        self.nbytes = max(self.nbytes, *sizes, 0)
-        return result
 
 
 @pytest.mark.parametrize("heads", [1, 4])
