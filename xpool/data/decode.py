@@ -142,20 +142,34 @@ def _read(
                 if read in wanted:
                     kept.append(pixels(frame, matrix, size))
                 read += 1
+            remarks += length.check(allowed_cut)
     except av.error.FFmpegError as error:
         reason = f"frame {read} of {expected} does not decode: {error.strerror}"
         raise DecodeError(reason) from error
-    return kept, read, (*remarks, *length.check(allowed_cut))
+    return kept, read, tuple(remarks)
 
 
 def frames_of(container: Any, stream: Any, length: Length) -> Iterator[tuple[Any, Matrix | None]]:
-    """Yield a stream's frames, each with the last display matrix that the file gave."""
+    """Yield a stream's frames, each with the last display matrix that the file gave.
+
+    A file may be cut in the middle of its last frame. ``length`` judges whether an error there is
+    a cut or damage.
+    """
+    import av
+
     stream.thread_count = 1  # each core decodes another video
     matrix = tagged_matrix(stream)
     for packet in container.demux():
         length.see_packet(packet)
         if packet.stream == stream:
-            for frame in packet.decode():
+            if packet.size:
+                length.go_on()
+            try:
+                frames = packet.decode()
+            except av.error.FFmpegError as error:
+                length.see_error(error)
+                continue
+            for frame in frames:
                 length.see_frame(frame)
                 matrix = display_matrix(frame) or matrix
                 yield frame, matrix

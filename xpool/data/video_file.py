@@ -180,6 +180,16 @@ class Length:
         self._start_s, self._end_s = math.inf, 0.0
         self._longest_s = 0.0
         self._starts_s: dict[int, list[float]] = {}
+        self._error: Exception | None = None
+
+    def see_error(self, error: Exception) -> None:
+        """Note that the last packet so far does not decode."""
+        self._error = error
+
+    def go_on(self) -> None:
+        """Raise the error of the last packet, since another one follows it."""
+        if self._error:
+            raise self._error
 
     def see_packet(self, packet: Any) -> None:
         """Count a packet of any stream."""
@@ -217,8 +227,11 @@ class Length:
 
         Raises:
             DecodeError: more is lacking than allowed.
+            FFmpegError: nothing is lacking, or it cannot be told, and the last packet does not
+                decode.
         """
         if not self._stated_s:
+            self.go_on()
             # FFmpeg passes over the length in an ASF whose size is not what its header says
             if self._is_asf and allowed_cut < 1:
                 raise DecodeError("it is cut short: its header names another size than the file's")
@@ -226,6 +239,7 @@ class Length:
         held_s = self._end_s - (0.0 if self._from_zero else min(self._start_s, self._end_s))
         lacking_s = self._stated_s - held_s
         if lacking_s <= 1.1 * self._frame_s() + ROUNDING_S:
+            self.go_on()
             return []
         found = f"it states a length of {self._stated_s:.2f} s, and {held_s:.2f} s decode"
         if lacking_s > allowed_cut * self._stated_s:
