@@ -5,7 +5,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from xpool.blocks.words import interaction
+from xpool.blocks.prefixes import Prefixes
+from xpool.blocks.words import Words, interaction
 from xpool.pooling import Method
 
 
@@ -28,6 +29,15 @@ class TokenMax(Method):
         """Score; returns ``(text, video)``."""
         return interaction(
             (words, word_mask, _shares(word_mask, words.dtype)),
+            (frames, mask, _shares(mask, frames.dtype)),
+        )
+
+    def factorised(self, text: Tensor, frames: Tensor, mask: Tensor, words: Words) -> Tensor:
+        """Score all pairs; what texts have in common at their beginning is computed once."""
+        exists = words.rows()[1]
+        return Prefixes.of(words).interaction(
+            words,
+            _shares(exists, frames.dtype)[exists],
             (frames, mask, _shares(mask, frames.dtype)),
         )
 

@@ -5,7 +5,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from xpool.blocks.words import TokenWeights, interaction
+from xpool.blocks.prefixes import Prefixes
+from xpool.blocks.words import TokenWeights, Words, interaction
 from xpool.pooling import Contrast, Method, unit
 
 
@@ -65,6 +66,15 @@ class WeightedTokenMax(Method):
         """Score; returns ``(text, video)``."""
         return interaction(
             (words, word_mask, self.word_weights(words, word_mask)),
+            (frames, mask, self.frame_weights(frames, mask)),
+        )
+
+    def factorised(self, text: Tensor, frames: Tensor, mask: Tensor, words: Words) -> Tensor:
+        """Score all pairs; what texts have in common at their beginning is computed once."""
+        prefixes = Prefixes.of(words)
+        return prefixes.interaction(
+            words,
+            prefixes.weights(words, self.word_weights),
             (frames, mask, self.frame_weights(frames, mask)),
         )
 

@@ -1,13 +1,16 @@
 """Weighted token-wise interaction of all pairs, against the plain form that pads every text.
 
-Weights and embeddings are random, float32, 12 frames, dim 512, and at most 32 words. A text has
-2 + Poisson(7) words, as if for MSVD's short captions with start and end; and, in rows of their
-own, 32. The plain form is DRL's expression: one einsum over texts padded to 32 words, its product
-with both masks, and maxima with indices.
+Weights and embeddings are random, float32, 12 frames, dim 512, and at most 32 words. Texts are like
+MSVD's test captions under CLIP's tokenizer: 2 + Poisson(7) words, of which each but the first is
+drawn by Zipf's law, so that texts begin alike as often as those do. 48 % of the words of 27,763
+texts have a beginning of their own (MSVD: 47 %), 63 % of 1,000 texts (1,000 of MSVD's: 64 %). In
+rows of their own, 32 words without anything in common. The plain form is DRL's expression: one
+einsum over texts padded to 32 words, its product with both masks, and maxima with indices.
 """
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import islice
 
 import torch
 from torch import Tensor
@@ -19,6 +22,7 @@ from xpool.pooling import unit
 from xpool.similarity import similarity
 
 FRAMES, DIM, MOST_WORDS, MEAN_WORDS = 12, 512, 32, 7
+VOCABULARY, ZIPF = 300, 1.6
 SLICE = (1000, 670)
 MSVD = (27_763, 670)
 REPEATS = 3
@@ -59,7 +63,7 @@ def whole(device: torch.device, shape: tuple[int, int], full: bool) -> list[Row]
 
 
 def _named(shape: tuple[int, int], full: bool) -> str:
-    words = f"{MOST_WORDS} words" if full else f"2 + Poisson({MEAN_WORDS}) words"
+    words = f"{MOST_WORDS} words" if full else "words like MSVD's"
     return f"{shape[0]:,} texts of {words} x {shape[1]:,}"
 
 
@@ -75,12 +79,7 @@ def _forms(
 ) -> tuple[Callable[[], Tensor], Callable[[], Tensor]]:
     """Return the harness's and the plain scoring of the same inputs, each to be called."""
     generator = torch.Generator().manual_seed(0)
-    mean = torch.full((n_text,), float(MEAN_WORDS))
-    count = (2 + torch.poisson(mean, generator=generator)).long().clamp(max=MOST_WORDS)
-    if full:
-        count = torch.full_like(count, MOST_WORDS)
-    values = torch.randn(int(count.sum()), DIM, generator=generator)
-    words = Words.of(values, count).to(device)
+    words = (_full_texts if full else _short_texts)(n_text, generator).to(device)
     text = torch.randn(n_text, DIM, generator=generator).to(device)
     frames = torch.randn(n_video, FRAMES, DIM, generator=generator).to(device)
     mask = torch.ones(n_video, FRAMES, dtype=torch.bool, device=device)
@@ -90,6 +89,29 @@ def _forms(
         lambda: similarity(method, text, frames, mask, words),
         lambda: _plain(method, words, frames, mask),
     )
+
+
+def _full_texts(n_text: int, generator: torch.Generator) -> Words:
+    """Return texts of 32 words, none of which two have in common."""
+    count = torch.full((n_text,), MOST_WORDS)
+    return Words.of(torch.randn(int(count.sum()), DIM, generator=generator), count)
+
+
+def _short_texts(n_text: int, generator: torch.Generator) -> Words:
+    """Return texts like MSVD's, with an embedding for each distinct beginning."""
+    mean = torch.full((n_text,), float(MEAN_WORDS))
+    count = (2 + torch.poisson(mean, generator=generator)).long().clamp(max=MOST_WORDS)
+    chance = torch.arange(1, VOCABULARY + 1).float() ** -ZIPF
+    drawn = iter(torch.multinomial(chance, int(count.sum()), True, generator=generator).tolist())
+    beginnings: dict[tuple[int, ...], int] = {}
+    rows = []
+    for length in count.tolist():
+        text = (-1, *islice(drawn, length - 1))  # all texts start with the same token
+        rows += [
+            beginnings.setdefault(text[:number], len(beginnings)) for number in range(1, length + 1)
+        ]
+    table = torch.randn(len(beginnings), DIM, generator=generator)
+    return Words.of(table[torch.tensor(rows)], count)
 
 
 @torch.no_grad()

@@ -175,7 +175,19 @@ def test_videos_and_texts_do_not_touch_each_other(method, check):
 @pytest.mark.parametrize("blocks", [(1, 1), (2, 3), (7, 1), (1, 5), (100, 100)])
 def test_block_size_does_not_matter(method, inputs, blocks):
     expected = scored(method, *inputs)
-    torch.testing.assert_close(similarity(method, *inputs, blocks=blocks), expected, **CLOSE)
+    actual = similarity(method, *inputs, blocks=blocks, scorer="direct")
+    torch.testing.assert_close(actual, expected, **CLOSE)
+
+
+def test_factorised_form_is_the_direct_one(method):
+    if not hasattr(method, "factorised"):
+        pytest.skip("has no factorised form")
+    for n_text, n_video in ((N_TEXT, N_VIDEO), (1, 3), (9, 1)):
+        inputs = random_inputs(n_text, n_video)
+        direct, factorised = (
+            similarity(method, *inputs, scorer=form) for form in ("direct", "factorised")
+        )
+        torch.testing.assert_close(factorised, direct, **CLOSE)
 
 
 def test_masked_frames_do_not_matter(method, inputs):

@@ -97,9 +97,10 @@ def similarity(
     (:func:`xpool.pooling.tied`).
 
     ``direct`` calls the method's ``similarity``, which training uses too; the other form is tested
-    against it. ``factorised`` calls its ``factorised(text, frames, mask)``, which must give the
-    same values to rounding, and has its own bound on memory. ``auto`` does so if the method has one
-    and its ``factorised_pays(text, frames)`` says that it is faster.
+    against it. ``factorised`` calls its ``factorised(text, frames, mask)``, with the words of a
+    method that wants them, which must give the same values to rounding, and has its own bound on
+    memory. ``auto`` does so if the method has one and its ``factorised_pays(text, frames)``, if
+    there is one, says that it is faster.
 
     Args:
         method: on the device of the inputs; scored in eval mode.
@@ -137,7 +138,7 @@ def similarity(
             raise ValueError(f"{type(method).__name__} has no factorised form; use 'direct'")
         pays = getattr(method, "factorised_pays", None)
         if own is not None and (scorer != "auto" or pays is None or pays(distinct, frames)):
-            scores: Tensor = own(distinct, frames, mask)
+            scores: Tensor = own(distinct, frames, mask, *([] if words is None else [words]))
         else:
             scores = _tiled(method, distinct, frames, mask, words, memory_mib, blocks)
     return scores[index] if column is None else scores[:, column][index]

@@ -52,12 +52,16 @@ class Words:
             ``(text, width, dim)``, where padding repeats the text's first word, and the
             ``(text, width)`` mask, True where the word exists.
         """
+        rows, exists = self.rows(width)
+        return self.values[rows], exists
+
+    def rows(self, width: int | None = None) -> tuple[Tensor, Tensor]:
+        """Return the rows of :meth:`padded`, ``(text, width)``, and its mask."""
         number = torch.arange(
             int(self.count.max()) if width is None else width, device=self.count.device
         )
         exists = number < self.count[:, None]
-        rows = self.start[:, None] + torch.where(exists, number, 0)
-        return self.values[rows], exists
+        return self.start[:, None] + torch.where(exists, number, 0), exists
 
 
 def nearest(
@@ -79,7 +83,7 @@ def nearest(
         ``(text, video, word)`` and ``(text, video, frame)``: the highest cosine; what padding has
         is that of another word or frame.
     """
-    one, other = (_unit_without_padding(*side) for side in ((words, word_mask), (frames, mask)))
+    one, other = (unit_without_padding(*side) for side in ((words, word_mask), (frames, mask)))
     cosines = one.flatten(0, 1) @ other.movedim(1, 0).flatten(0, 1).mT
     cosines = cosines.view(*one.shape[:2], frames.shape[1], len(frames))
     # (text, word, frame, video)
@@ -141,11 +145,15 @@ class TokenWeights(nn.Module):
 
     def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
         """Weigh raw tokens ``(row, token, dim)``; returns ``(row, token)``, rows sum to 1."""
-        logits: Tensor = self.mlp(without_padding(tokens, mask))
-        return masked_softmax(logits[:, :, 0], mask)
+        return masked_softmax(self.logits(without_padding(tokens, mask)), mask)
+
+    def logits(self, tokens: Tensor) -> Tensor:
+        """Return what the softmax gets of raw tokens ``(..., dim)``."""
+        logits: Tensor = self.mlp(tokens)
+        return logits[..., 0]
 
 
-def _unit_without_padding(tokens: Tensor, mask: Tensor) -> Tensor:
+def unit_without_padding(tokens: Tensor, mask: Tensor) -> Tensor:
     """Normalise tokens, and put each row's first one that exists in the place of padding."""
     number = torch.arange(tokens.shape[1], device=tokens.device)
     first = mask.int().argmax(dim=1, keepdim=True)
