@@ -30,7 +30,7 @@ PARAMS = {
         "msvd": {"allowed_missing": 0.0},
         "lsmdc": {"test_clips": 999, "allowed_missing": 0.01},
     },
-    "frames": {"sampling": "uniform", "short_videos": "mask"},
+    "frames": {"sampling": "uniform", "short_videos": "mask", "short_side_px": 48},
     "encoder": {"model": "tiny", "pretrained": "mini_world"},
     "train": {"reads": "embeddings", "frames": 12, "epochs": 3},
 }

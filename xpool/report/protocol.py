@@ -167,6 +167,14 @@ def backbone(description: Mapping[str, Any]) -> str:
     return f"{name} with the weights {description['model']} ({description['pretrained']})"
 
 
+def _enlarged(encoder: Mapping[str, Any]) -> str:
+    """Return in words that frames are stored smaller than the encoder's input, or nothing."""
+    stored_px = read("frames.short_side_px", int)
+    if stored_px >= encoder.get("size_px", 0):
+        return ""
+    return f", STORED AT {stored_px} px AND ENLARGED to the encoder's {encoder['size_px']}"
+
+
 def read_protocols() -> list[Protocol]:
     """Return the protocol of each benchmark that ``params.yaml`` lists, in the same order."""
     reads, short = read("train.reads", str), read("frames.short_videos", str)
@@ -175,15 +183,16 @@ def read_protocols() -> list[Protocol]:
     zero_shot = read("train.epochs", int) == 0
     frozen = ", not trained" if zero_shot else frozen
     trained = "as it was released" if zero_shot else _READS.get(reads, reads)
-    training = (
-        f"Encoder {model} ({read('encoder.pretrained', str)}): "
-        f"{trained}; {read('train.frames', int)} frames a video "
-        f"({read('frames.sampling', str)} sampling, {_SHORT_VIDEOS.get(short, short)})."
-    )
     description = paths.encoder(setting()) / "encoder.json"
     encoder = {"model": model, "pretrained": read("encoder.pretrained", str)}
     if description.is_file():
         encoder = json.loads(description.read_text(encoding="utf-8"))
+    training = (
+        f"Encoder {model} ({read('encoder.pretrained', str)}): "
+        f"{trained}; {read('train.frames', int)} frames a video "
+        f"({read('frames.sampling', str)} sampling, {_SHORT_VIDEOS.get(short, short)})"
+        f"{_enlarged(encoder)}."
+    )
     mini = "Mini " if setting() == "mini" else ""
     return [
         Protocol(

@@ -1,6 +1,7 @@
 """Tables and figures of made-up results: values by hand, formats, refusals, published figures."""
 
 import contextlib
+import json
 import math
 import re
 import shutil
@@ -213,6 +214,20 @@ def test_caption_of_the_paper_setting():
     labels = [row.label for row in table.groups[2].rows]
     assert "X-Pool (rerun, lr 3e-5)" in labels
     assert "SYNTHETIC" not in summary(protocols, metrics).caption
+
+
+@pytest.mark.usefixtures("project")
+@pytest.mark.parametrize(("size_px", "said"), [(40, False), (48, False), (49, True), (336, True)])
+def test_captions_say_that_frames_are_stored_too_small(size_px, said):
+    protocols, metrics = use()
+    description = paths.encoder("mini") / "encoder.json"
+    about = json.loads(description.read_text()) | {"size_px": size_px}
+    description.write_text(json.dumps(about))
+    protocols = read_protocols()
+    words = f"masked), STORED AT 48 px AND ENLARGED to the encoder's {size_px}."
+    for table in (made("msrvtt", protocols, metrics), summary(protocols, metrics)):
+        assert (words in table.caption) == said
+        assert ("ENLARGED" in table.caption) == said
 
 
 @pytest.mark.usefixtures("project")
