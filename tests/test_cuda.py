@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from made_inputs import SHAPES, made
 
 from baselines.mean_pool import MeanPool
+from xpool.blocks.factorised import similarity as factorised
 from xpool.data import transforms
-from xpool.factorised import similarity as factorised
 from xpool.similarity import pair_similarity, similarity, top_k
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

@@ -16,7 +16,6 @@ LAYERS = (
     {
         "xpool.blocks",
         "xpool.pooling",
-        "xpool.factorised",
         "xpool.similarity",
         "xpool.metrics",
         "xpool.postprocessing",

@@ -9,7 +9,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from xpool import factorised
+from xpool.blocks import factorised
 from xpool.pooling import Pooling, masked_softmax, without_padding
 
 

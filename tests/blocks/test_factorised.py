@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from made_inputs import SHAPES, Largest, made
 
 from baselines.mean_pool import MeanPool
-from xpool import factorised
+from xpool.blocks import factorised
 from xpool.metrics import retrieval_metrics
 from xpool.similarity import similarity
 from xpool.xpool import XPool
 
-SHARED = Path(__file__).resolve().parents[2] / "shared"
+SHARED = Path(__file__).resolve().parents[3] / "shared"
 # Of a cosine, by rounding, which two layer norms may scale up: the more the fewer the dims.
 ATOL = {torch.float64: 1e-10, torch.float32: 2e-5}
 
