@@ -19,11 +19,11 @@ import torch
 from numpy.typing import NDArray
 
 from performance.measure import Row
-from xpool.data.decode import decode, resized
 from xpool.data.frame_cache import FrameCache, FramesParams
 from xpool.data.manifest import Video
 from xpool.data.packing import in_order, pack
 from xpool.data.sampling import frame_indices
+from xpool.data.videos.decode import decode, resized
 from xpool.mini.generate import GenerateParams, plan, write_videos
 from xpool.project.command import available_cores
 

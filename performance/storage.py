@@ -59,9 +59,9 @@ def loss(frames: Sequence[NDArray[np.uint8]], level: tuple[int, int]) -> Loss:
 
 def real_frames(folder: Path) -> list[NDArray[np.uint8]]:
     """Return the sampled frames of all videos below a folder that can be read."""
-    from xpool.data.decode import decode
     from xpool.data.sampling import frame_indices
-    from xpool.data.video_file import DecodeError
+    from xpool.data.videos.decode import decode
+    from xpool.data.videos.video_file import DecodeError
 
     def chosen(length: int) -> NDArray[np.int64]:
         return frame_indices(length, COUNT, "uniform", 0, "")

@@ -26,10 +26,10 @@ from torch.utils.data import DataLoader, Dataset
 
 from performance.measure import Row, paired, peak_mib, seconds
 from xpool.data import transforms
-from xpool.data.decode import Decoded
 from xpool.data.frame_cache import FramesParams
 from xpool.data.manifest import COLUMNS
 from xpool.data.packing import Packer
+from xpool.data.videos.decode import Decoded
 from xpool.encoders import openclip
 from xpool.project import paths
 from xpool.similarity import pair_similarity

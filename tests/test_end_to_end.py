@@ -40,7 +40,7 @@ def copied(folder, **changes):
     """A copy in which a file `hold-decode` holds the frames, and `hold-score` X-Pool's training."""
     made = Project(folder, **changes)
     for module, name, calls, word in (
-        ("data/decode", "decode", 5, ""),
+        ("data/videos/decode", "decode", 5, ""),
         ("training/evaluations", "score", 1, "--method xpool"),
     ):
         with (made.folder / f"xpool/{module}.py").open("a") as code:

@@ -12,12 +12,12 @@ import worlds
 import yaml
 
 from xpool.ablation import redecoded
-from xpool.data import decode_decord
-from xpool.data.decode import decode
 from xpool.data.frame_cache import FrameCache, FramesParams
 from xpool.data.manifest import COLUMNS, read_videos
 from xpool.data.packing import pack
-from xpool.data.video_file import DecodeError
+from xpool.data.videos import decode_decord
+from xpool.data.videos.decode import decode
+from xpool.data.videos.video_file import DecodeError
 from xpool.encoders import embed
 from xpool.encoders.base import open_encoder
 from xpool.encoders.embedding_cache import EmbeddingCache

@@ -15,7 +15,7 @@ from projects import TOP, Project
 
 from xpool.data import inventory
 from xpool.data.inventory import describe, listing, summary
-from xpool.data.video_file import DecodeError, header
+from xpool.data.videos.video_file import DecodeError, header
 from xpool.project.errors import InputError
 
 

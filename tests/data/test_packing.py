@@ -22,12 +22,12 @@ import yaml
 from numbered_videos import numbers, write_video
 
 import xpool.data.packing
-from xpool.data.decode import Decoded, decoder
 from xpool.data.frame_cache import FrameCache, FramesParams
 from xpool.data.manifest import COLUMNS, read_videos
 from xpool.data.packing import Packer, in_order, pack
 from xpool.data.sampling import cached_indices, frame_indices
-from xpool.data.video_file import DecodeError
+from xpool.data.videos.decode import Decoded, decoder
+from xpool.data.videos.video_file import DecodeError
 from xpool.project.errors import InputError
 from xpool.project.params import validate
 

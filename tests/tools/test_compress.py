@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numbered_videos import numbers, write_video
 
-from xpool.data.video_file import header
+from xpool.data.videos.video_file import header
 from xpool.project.errors import InputError
 from xpool.tools.compress import compress, compress_all, short_side
 

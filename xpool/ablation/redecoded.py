@@ -19,11 +19,11 @@ import numpy as np
 import pandas as pd
 import torch
 
-from xpool.data import decode, decode_decord
-from xpool.data.decode import Decoded
 from xpool.data.frame_cache import FrameCache, FramesParams
 from xpool.data.manifest import read_videos
 from xpool.data.packing import pack
+from xpool.data.videos import decode, decode_decord
+from xpool.data.videos.decode import Decoded
 from xpool.encoders.base import best_device, open_encoder
 from xpool.encoders.embed import EmbeddingsParams, embed_frames
 from xpool.encoders.embedding_cache import WORDS, EmbeddingCache

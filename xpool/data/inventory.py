@@ -16,7 +16,7 @@ import pandas as pd
 
 from xpool.data.packing import in_order
 from xpool.data.raw_folder import RawFolder
-from xpool.data.video_file import PUBLISHED_FPS, PUBLISHED_SHORT_SIDE_PX, Header, header
+from xpool.data.videos.video_file import PUBLISHED_FPS, PUBLISHED_SHORT_SIDE_PX, Header, header
 from xpool.project.command import available_cores
 from xpool.project.digests import sha256
 from xpool.project.errors import InputError

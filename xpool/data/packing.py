@@ -31,11 +31,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from xpool.data.decode import MEMORY_BYTES, Decoded, decode, decoder, prepare_worker
 from xpool.data.frame_cache import INDEX, JPEG_INDEX, FramesParams, shard_name, to_jpeg
 from xpool.data.manifest import Video
 from xpool.data.sampling import cached_indices
-from xpool.data.video_file import DecodeError
+from xpool.data.videos.decode import MEMORY_BYTES, Decoded, decode, decoder, prepare_worker
+from xpool.data.videos.video_file import DecodeError
 from xpool.project import snapshot
 from xpool.project.errors import InputError
 from xpool.project.progress import progress
@@ -263,7 +263,7 @@ def pack(
         raw: the folder that their paths are relative to.
         params: section ``frames``.
         workers: number of processes.
-        job: reads one video; takes what :func:`xpool.data.decode.decode` takes.
+        job: reads one video; takes what :func:`xpool.data.videos.decode.decode` takes.
 
     Returns:
         The finished cache, inside the work folder.

@@ -76,7 +76,7 @@ def compress(source: Path, copy: Path) -> None:
     """
     import av
 
-    from xpool.data.video_file import DecodeError, open_video
+    from xpool.data.videos.video_file import DecodeError, open_video
 
     video = open_video(source)
     copy.parent.mkdir(parents=True, exist_ok=True)
@@ -97,8 +97,8 @@ def compress(source: Path, copy: Path) -> None:
 
 def _frames(video: Any) -> Iterator[Any]:
     """Yield the frames of the copy, upright."""
-    from xpool.data.decode import frames_of
-    from xpool.data.video_file import PUBLISHED_FPS, DecodeError, Length, video_stream
+    from xpool.data.videos.decode import frames_of
+    from xpool.data.videos.video_file import PUBLISHED_FPS, DecodeError, Length, video_stream
 
     stream, _ = video_stream(video)
     length = Length(video, stream)
@@ -122,7 +122,7 @@ def _upright(frame: Any, matrix: Any) -> Any:
     """Return a frame as its display matrix says, since the copy has none."""
     import av
 
-    from xpool.data.video_file import upright
+    from xpool.data.videos.video_file import upright
 
     if matrix is None:
         return frame
@@ -131,7 +131,7 @@ def _upright(frame: Any, matrix: Any) -> Any:
 
 def _write(frames: Iterable[Any], written: Any) -> None:
     """Encode frames one after another; all get the size that the first one asks for."""
-    from xpool.data.video_file import PUBLISHED_FPS
+    from xpool.data.videos.video_file import PUBLISHED_FPS
 
     stream = written.add_stream("libx264", rate=PUBLISHED_FPS, options={"threads": "1"})
     size: tuple[int, int] | None = None
@@ -153,7 +153,7 @@ def short_side(width: int, height: int) -> tuple[int, int]:
         >>> short_side(320, 240), short_side(720, 1280)
         ((298, 224), (224, 398))
     """
-    from xpool.data.video_file import PUBLISHED_SHORT_SIDE_PX
+    from xpool.data.videos.video_file import PUBLISHED_SHORT_SIDE_PX
 
     short = min(width, height)
     long = max(width, height) * PUBLISHED_SHORT_SIDE_PX // short // 2 * 2
@@ -190,7 +190,7 @@ def compress_all(source: Path, copies: Path) -> None:
         InputError: some videos cannot be read; ``quarantine.csv`` among the copies says why.
     """
     from xpool.data.packing import in_order
-    from xpool.data.video_file import DecodeError
+    from xpool.data.videos.video_file import DecodeError
     from xpool.project.command import available_cores
     from xpool.project.progress import progress
     from xpool.project.workspace import replacing

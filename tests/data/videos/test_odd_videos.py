@@ -19,12 +19,12 @@ import torch
 from av.stream import Disposition
 from PIL import Image
 
-from xpool.data import decode_decord
-from xpool.data.decode import LONGEST, decode, resized, scaled
 from xpool.data.frame_cache import FrameCache, FramesParams
 from xpool.data.packing import in_order, pack
 from xpool.data.transforms import draw_crop, evaluation
-from xpool.data.video_file import DecodeError
+from xpool.data.videos import decode_decord
+from xpool.data.videos.decode import LONGEST, decode, resized, scaled
+from xpool.data.videos.video_file import DecodeError
 from xpool.project.params import validate
 
 SHARED = Path(__file__).resolve().parents[3] / "shared"

@@ -1,7 +1,7 @@
 """Read chosen frames of one video file with decord, for the study ``variance``.
 
-The pipeline itself reads with PyAV (``xpool.data.decode``). This module imports little, because
-every decoding process imports it.
+The pipeline itself reads with PyAV (``xpool.data.videos.decode``). This module imports little,
+because every decoding process imports it.
 """
 
 import math
@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from xpool.data.decode import ChooseIndices, Decoded, first_frame, resized
-from xpool.data.video_file import DecodeError, Matrix, upright
+from xpool.data.videos.decode import ChooseIndices, Decoded, first_frame, resized
+from xpool.data.videos.video_file import DecodeError, Matrix, upright
 
 LIKE = 24
 """How many levels the first frame may differ on average from PyAV's; another picture differs more.
@@ -26,7 +26,7 @@ def decode(
     antialias: bool,
     allowed_cut: float = 0.0,
 ) -> Decoded:
-    """Do with decord what :func:`xpool.data.decode.decode` does with PyAV.
+    """Do with decord what :func:`xpool.data.videos.decode.decode` does with PyAV.
 
     There is no seeking or skipping. On h264 in AVI, ``get_batch``, ``seek_accurate`` and
     ``skip_frames`` of decord 0.6.0 give wrong frames after the first group of pictures
@@ -40,7 +40,7 @@ def decode(
         path: the video file.
         choose_indices: maps the video's length to the wanted indices.
         short_side_px: shorter side of the resized frames.
-        antialias: see :func:`xpool.data.decode.scaled`.
+        antialias: see :func:`xpool.data.videos.decode.scaled`.
         allowed_cut: not used: decord tells no lengths, and the pipeline's decoder has judged them.
 
     Raises:

@@ -8,9 +8,9 @@ import pytest
 import torch
 from numbered_videos import numbers, write_video
 
-from xpool.data import decode_decord
-from xpool.data.decode import decode, resized
-from xpool.data.video_file import DecodeError
+from xpool.data.videos import decode_decord
+from xpool.data.videos.decode import decode, resized
+from xpool.data.videos.video_file import DecodeError
 
 SHARED = Path(__file__).resolve().parents[3] / "shared"
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from xpool.data.video_file import (
+from xpool.data.videos.video_file import (
     DecodeError,
     Length,
     Matrix,

@@ -1,0 +1,1 @@
+"""One video file: open it safely, read its header, decode the chosen frames."""
