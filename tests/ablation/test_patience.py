@@ -8,6 +8,7 @@ import contextlib
 import shutil
 import socket
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -29,14 +30,17 @@ def _alone(in_empty_project, monkeypatch):
     monkeypatch.setattr(patience, "PAUSE_S", 0.05)
 
 
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
 class Door:
     """A port that leads to another one while it is open."""
 
     def __init__(self, port):
-        self._inner, self._pairs = port, []
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self._inner, self._pairs, self.port = port, [], free_port()
         self.open()
 
     def open(self):
@@ -154,6 +158,106 @@ def test_a_server_that_stays_away_is_one_line(server, door, monkeypatch):
         assert "\n" not in text
     door.open()
     assert queue.claim() is not None
+
+
+# --- behind a gRPC proxy ---
+
+
+class Proxy:
+    """Optuna's own proxy server on a port of 127.0.0.1, before a storage."""
+
+    def __init__(self, url):
+        self.url, self.port = url, free_port()
+        self.start()
+
+    def start(self):
+        """A new server knows nothing of what an earlier one did, as in another process."""
+        from optuna.storages import get_storage
+        from optuna.storages._grpc.server import make_server
+
+        self._server = make_server(get_storage(self.url), "127.0.0.1", self.port)
+        self._server.start()
+
+    def stop(self):
+        self._server.stop(None).wait()
+
+
+@pytest.fixture
+def proxy(tmp_path):
+    pytest.importorskip("grpc", reason="grpcio is not installed")
+    made = Proxy(f"sqlite:///{tmp_path}/behind.db")
+    yield made
+    made.stop()
+
+
+def test_a_proxy_that_comes_back_loses_no_trial(proxy, caplog):
+    """Away before each kind of call, for longer than gRPC's first pause between connections."""
+    queue = queue_of(params(f"grpc://127.0.0.1:{proxy.port}"))
+    opening = threading.Timer(0, lambda: None)
+    opening.start()
+
+    def away(for_s=0.3):
+        nonlocal opening
+        opening.join()
+        proxy.stop()
+        opening = threading.Timer(for_s, proxy.start)
+        opening.start()
+
+    away(4.0)
+    began = time.monotonic()
+    queue.plan(1)
+    assert 4.0 <= time.monotonic() - began < 6.5
+    away()
+    trial = queue.claim()
+    away()
+    with queue.beating(trial):
+        assert queue.suggested(trial) == {"x": 1}
+        away()
+        trial.set_user_attr("R@1", 1.0)
+    away()
+    queue.complete(trial, [1.0])
+    away()
+    assert queue.unfinished() == 2
+    opening.join()
+    assert [attempt.state.name for attempt in queue.attempts().values()] == [
+        "COMPLETE", "WAITING", "WAITING",
+    ]  # fmt: skip
+    assert f"grpc://127.0.0.1:{proxy.port}: " in caplog.text
+    assert "trying for 120 s" in caplog.text
+    assert "answers again" in caplog.text
+
+
+def test_a_proxy_that_stays_away_is_one_line(proxy, monkeypatch):
+    monkeypatch.setattr(patience, "AWAY_S", 0.3)
+    queue = queue_of(params(f"grpc://127.0.0.1:{proxy.port}"))
+    queue.plan(1)
+    proxy.stop()
+    for call in (queue.claim, queue.unfinished, lambda: queue.plan(1)):
+        with pytest.raises(StorageError) as caught:
+            call()
+        text = str(caught.value)
+        assert text.startswith(f"params.yaml: optuna.storage: grpc://127.0.0.1:{proxy.port}: ")
+        assert "for 0 s; start the server; finished trials are kept" in text
+        assert "\n" not in text
+    proxy.start()
+    assert queue.claim() is not None
+
+
+@pytest.mark.slow
+def test_a_database_that_is_away_behind_a_proxy_is_waited_for(server, door, caplog):
+    pytest.importorskip("grpc", reason="grpcio is not installed")
+    proxy = Proxy(server.set(port=door.port).render_as_string(hide_password=False))
+    queue = queue_of(params(f"grpc://127.0.0.1:{proxy.port}"), "behind")
+    queue.plan(1)
+    door.shut()
+    opening = threading.Timer(1.0, door.open)
+    opening.start()
+    assert queue.claim() is not None
+    assert "answers again" in caplog.text
+    with pytest.raises(KeyError):  # what was asked is wrong, and no server is away
+        queue.storage.get_trial(99_999)
+    opening.join()
+    proxy.stop()
 
 
 def deleted():

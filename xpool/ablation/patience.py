@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import optuna
 import sqlalchemy
-from optuna.storages import BaseStorage, RDBStorage
+from optuna.storages import BaseStorage, GrpcStorageProxy, RDBStorage
 from optuna.storages._heartbeat import BaseHeartbeat
 from sqlalchemy import exc
 
@@ -30,6 +30,9 @@ PAUSE_S = 1.0
 KEPT = "finished trials are kept; run the same command again"
 BUSY = ("locked", "busy")
 """Words of SQLite's errors that pass when other processes have finished writing."""
+BEHIND = ("OperationalError", "InterfaceError", "An exception is raised during the commit")
+"""What a gRPC proxy says when the database behind it is away, the last for a StorageInternalError
+whose cause it does not name."""
 
 T = TypeVar("T")
 
@@ -64,7 +67,9 @@ def patiently(call: Callable[[], T], url: sqlalchemy.URL) -> T:
     while True:
         try:
             answer = call()
-        except (exc.SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
+        except (
+            exc.SQLAlchemyError, optuna.exceptions.StorageInternalError, ConnectionError,
+        ) as error:  # fmt: skip
             if not _is_of_the_storage(error):
                 raise
             why, now = reason(error, url), time.monotonic()
@@ -86,7 +91,7 @@ def patiently(call: Callable[[], T], url: sqlalchemy.URL) -> T:
 
 def _is_of_the_storage(error: BaseException) -> bool:
     """Whether a call failed for want of its server or file, and not for what it asked."""
-    kinds = (exc.OperationalError, exc.InterfaceError, exc.TimeoutError)
+    kinds = (exc.OperationalError, exc.InterfaceError, exc.TimeoutError, ConnectionError)
     return isinstance(error, kinds) or isinstance(error.__cause__, kinds)
 
 
@@ -120,17 +125,82 @@ class PatientStorage(BaseStorage, BaseHeartbeat):
                 "it; run the same command again, which plans them anew"
             )
 
+    def _attempt(self, name: str, *arguments: Any, **options: Any) -> Any:
+        self._check_file()
+        return getattr(self._inner, name)(*arguments, **options)
+
+
+class PatientProxy(BaseStorage):
+    """Optuna's storage behind a gRPC proxy; each call of it is made :func:`patiently`.
+
+    It has no heartbeats, which a proxy does not forward.
+    """
+
+    def __init__(self, url: sqlalchemy.URL, proxy: GrpcStorageProxy) -> None:
+        """Wrap a proxy.
+
+        Args:
+            url: its address.
+            proxy: the client that was opened there.
+        """
+        self._proxy, self._url = proxy, url
+
+    def _attempt(self, name: str, *arguments: Any, **options: Any) -> Any:
+        """Make one call.
+
+        Raises:
+            ConnectionError: the proxy is away, or the database behind it.
+        """
+        import grpc
+
+        try:
+            if name == "set_trial_param":
+                return self._set_param(*arguments, **options)
+            return getattr(self._proxy, name)(*arguments, **options)
+        except grpc.RpcError as error:
+            details = str(error.details())
+            away = error.code() == grpc.StatusCode.UNAVAILABLE
+            if not away and not any(kind in details for kind in BEHIND):
+                raise
+            if away:
+                # a client waits ever longer between two attempts to connect, up to two minutes
+                self._proxy.close()
+                self._proxy = open_proxy(self._url)
+            raise ConnectionError(details) from None
+
+    def _set_param(self, *arguments: Any, **options: Any) -> None:
+        """Set a trial's parameter, which a proxy takes only of trials that it has listed.
+
+        One that was restarted in mid-trial has listed none, and answers KeyError.
+        """
+        try:
+            self._proxy.set_trial_param(*arguments, **options)
+        except KeyError:
+            for study in self._proxy.get_all_studies():
+                study_id = self._proxy.get_study_id_from_name(study.study_name)
+                self._proxy.get_all_trials(study_id, deepcopy=False)
+            self._proxy.set_trial_param(*arguments, **options)
+
+
+def open_proxy(url: sqlalchemy.URL) -> GrpcStorageProxy:
+    """Return a client of the proxy at an address; it connects at its first call."""
+    return GrpcStorageProxy(host=url.host or "", port=url.port or 0)
+
 
 def _patient(name: str) -> Callable[..., Any]:
-    def call(self: PatientStorage, *arguments: Any, **options: Any) -> Any:
-        self._check_file()
-        method = getattr(self._inner, name)
-        return patiently(partial(method, *arguments, **options), self._url)
+    def call(self: Any, *arguments: Any, **options: Any) -> Any:
+        return patiently(partial(self._attempt, name, *arguments, **options), self._url)
 
     return call
 
 
-for _name in {*dir(BaseStorage), *dir(BaseHeartbeat)}:
-    if not _name.startswith("_") or _name in PatientStorage.__abstractmethods__:
-        setattr(PatientStorage, _name, _patient(_name))
-abc.update_abstractmethods(PatientStorage)  # type: ignore[type-abstract]
+def _fill(kind: type[BaseStorage], *interfaces: type) -> None:
+    """Make each public or abstract method of the interfaces a patient call."""
+    for name in {name for interface in interfaces for name in dir(interface)}:
+        if not name.startswith("_") or name in kind.__abstractmethods__:
+            setattr(kind, name, _patient(name))
+    abc.update_abstractmethods(kind)
+
+
+_fill(PatientStorage, BaseStorage, BaseHeartbeat)  # type: ignore[type-abstract]
+_fill(PatientProxy, BaseStorage)  # type: ignore[type-abstract]

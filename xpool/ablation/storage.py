@@ -30,11 +30,18 @@ from typing import IO, Any
 import optuna
 import sqlalchemy
 from optuna.artifacts import FileSystemArtifactStore
-from optuna.storages import BaseStorage, GrpcStorageProxy, RDBStorage
+from optuna.storages import BaseStorage, RDBStorage
 from pydantic import Field
 from sqlalchemy import exc
 
-from xpool.ablation.patience import PatientStorage, patiently, reason, shown
+from xpool.ablation.patience import (
+    PatientProxy,
+    PatientStorage,
+    open_proxy,
+    patiently,
+    reason,
+    shown,
+)
 from xpool.project.errors import InputError
 from xpool.project.params import PARAMS_FILE, Section
 
@@ -250,9 +257,9 @@ def _no_driver(url: sqlalchemy.URL) -> InputError:
 
 
 def _open_proxy(url: sqlalchemy.URL) -> BaseStorage:
-    proxy = GrpcStorageProxy(host=url.host or "", port=url.port or 0)
+    proxy = open_proxy(url)
     proxy.wait_server_ready(timeout=CONNECT_S)
-    return proxy
+    return PatientProxy(url, proxy)  # type: ignore[abstract]  # filled in by a loop
 
 
 def _open_database(url: sqlalchemy.URL, params: OptunaParams) -> BaseStorage:
