@@ -15,8 +15,9 @@ import numpy as np
 import pandas as pd
 from pydantic import Field
 
+from xpool.data.annotations import is_text
 from xpool.data.manifest import COLUMNS
-from xpool.data.raw_folder import RawFolder, is_text
+from xpool.data.raw_folder import RawFolder
 from xpool.project import plugins
 from xpool.project.errors import InputError
 from xpool.project.params import Section

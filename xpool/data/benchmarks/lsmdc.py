@@ -12,6 +12,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
+from xpool.data.annotations import text_lines
 from xpool.data.benchmark import (
     SPLITS,
     Benchmark,
@@ -26,7 +27,7 @@ from xpool.data.benchmark import (
     of_split,
     write_lines,
 )
-from xpool.data.raw_folder import RawFolder, text_lines
+from xpool.data.raw_folder import RawFolder
 from xpool.project.errors import InputError
 
 FILES: dict[Split, str] = {

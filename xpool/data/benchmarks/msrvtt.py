@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from pydantic import Field
 
+from xpool.data.annotations import read_csv, read_json, unique
 from xpool.data.benchmark import (
     Benchmark,
     Counts,
@@ -27,7 +28,7 @@ from xpool.data.benchmark import (
     of_split,
     write_lines,
 )
-from xpool.data.raw_folder import RawFolder, read_csv, read_json, unique
+from xpool.data.raw_folder import RawFolder
 from xpool.project.errors import InputError
 from xpool.project.seeds import seed_for
 

@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 import numpy as np
 import pandas as pd
 
+from xpool.data.annotations import read_bytes, read_json, refuse_half_pairs, text_lines, unique
 from xpool.data.benchmark import (
     SPLITS,
     Benchmark,
@@ -30,14 +31,7 @@ from xpool.data.benchmark import (
     of_split,
     write_lines,
 )
-from xpool.data.raw_folder import (
-    RawFolder,
-    read_bytes,
-    read_json,
-    refuse_half_pairs,
-    text_lines,
-    unique,
-)
+from xpool.data.raw_folder import RawFolder
 from xpool.project.errors import InputError
 
 JSON = "captions_msvd.json"
