@@ -27,7 +27,7 @@ from xpool.project import paths
 from xpool.project.params import read
 from xpool.project.paths import TOP
 from xpool.training.cell import new_model, read_cell
-from xpool.training.checkpoints import save_weights
+from xpool.training.checkpoints.run_state import save_weights
 from xpool.training.data import EmbeddingData
 from xpool.training.recipes import import_path, recipe_for
 

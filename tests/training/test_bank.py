@@ -18,7 +18,7 @@ from xpool.project.provenance import SCORED
 from xpool.similarity import similarity
 from xpool.stages import evaluate, ranks, train
 from xpool.training.cell import new_model, read_cell
-from xpool.training.checkpoints import load_weights
+from xpool.training.checkpoints.run_state import load_weights
 from xpool.training.data import open_data
 from xpool.training.evaluate import bank_texts, checkpoint_of
 

@@ -27,7 +27,7 @@ from xpool.project.params import PARAMS_FILE, read, setting, validate
 from xpool.project.records import deciding
 from xpool.similarity import similarity
 from xpool.training.cell import Cell, Purpose, new_model
-from xpool.training.checkpoints import load_weights
+from xpool.training.checkpoints.run_state import load_weights
 from xpool.training.data import Data, EmbeddingData, Gallery, open_data
 from xpool.training.fit import fit, new_accelerator
 from xpool.training.recipes import (

@@ -29,7 +29,7 @@ from xpool.project.seeds import seed_for
 from xpool.project.workspace import WORK, publish, write_json
 from xpool.similarity import similarity
 from xpool.training.cell import Cell, code_of, coordinates, new_model
-from xpool.training.checkpoints import load_weights
+from xpool.training.checkpoints.run_state import load_weights
 from xpool.training.cost import cost_of
 from xpool.training.data import Data, Gallery, open_data, rows_of
 from xpool.training.fit import new_accelerator

@@ -29,7 +29,7 @@ from xpool.project.workspace import write_json
 from xpool.similarity import similarity
 from xpool.training import evaluations
 from xpool.training.cell import Cell, new_model
-from xpool.training.checkpoints import RunState, save_weights
+from xpool.training.checkpoints.run_state import RunState, save_weights
 from xpool.training.data import Batch, Data, rows_of
 from xpool.training.loader import Order, batches
 from xpool.training.model import RetrievalModel, total

@@ -35,7 +35,7 @@ from xpool.project.workspace import (
     write_json,
 )
 from xpool.training.cell import Cell, code_of, coordinates
-from xpool.training.checkpoints import RunState
+from xpool.training.checkpoints.run_state import RunState
 from xpool.training.data import Data, open_data
 from xpool.training.fit import FINISHED, TRAINED, fit, new_accelerator
 from xpool.training.recipes import TrainParams, short_name, wants_words

@@ -27,7 +27,7 @@ from xpool.report.attention import contents, examples
 from xpool.report.protocol import read_protocols
 from xpool.stages import evaluate, report
 from xpool.training.cell import new_model, read_cell
-from xpool.training.checkpoints import save_weights
+from xpool.training.checkpoints.run_state import save_weights
 from xpool.training.data import Gallery, open_data
 from xpool.xpool import XPool
 

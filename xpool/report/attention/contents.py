@@ -337,7 +337,7 @@ def _attention(here: str, benchmark: str, seed: int) -> "tuple[Attention, Galler
     """Return X-Pool's weights, and the gallery that names its texts and videos."""
     from xpool.encoders.base import best_device
     from xpool.training.cell import new_model, read_cell
-    from xpool.training.checkpoints import load_weights
+    from xpool.training.checkpoints.run_state import load_weights
     from xpool.training.data import open_data
 
     checkpoint = made(paths.training(here, XPOOL, benchmark, seed) / "checkpoint.safetensors")
