@@ -9,7 +9,7 @@ import copy
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -153,6 +153,18 @@ class Encoder(nn.Module, ABC):
     @abstractmethod
     def text_transformer(self) -> TextTransformer:
         """Return the text tower's position table and layers."""
+
+    @abstractmethod
+    def openai_weights(self) -> dict[str, Tensor]:
+        """Return all weights under the names of OpenAI's CLIP."""
+
+    @abstractmethod
+    def take(self, weights: Mapping[str, Tensor]) -> None:
+        """Take other weights of this architecture, under the names of OpenAI's CLIP.
+
+        Raises:
+            RuntimeError: a name or a shape is not that of :meth:`openai_weights`.
+        """
 
     def normalise(self, pixels: Tensor) -> Tensor:
         """``(…, 3, height, width)`` in [0, 1] to the mean and spread that the weights expect."""

@@ -8,7 +8,7 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self, cast
 
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from xpool.encoders.base import Encoder, EncoderParams, vit_name
+from xpool.encoders.names import huggingface_names, openai_names
 from xpool.encoders.patches import multiply_patches
 from xpool.pooling import TextTransformer
 from xpool.project.digests import refuse_lfs_pointer, sha256
@@ -189,17 +190,23 @@ class HuggingFace(Encoder):
         return _pooled(self.model.get_image_features(pixel_values=pixels))
 
     def text_transformer(self) -> TextTransformer:  # noqa: D102
-        text = self.model.text_model
         config = self.model.config.text_config
         activations = {"quick_gelu": "quick_gelu", "gelu": "gelu"}
         if config.hidden_act not in activations:
             raise InputError(f"encoder: text activation {config.hidden_act!r} is not CLIP's")
+        layers = self.model.text_model.encoder.layers
         return TextTransformer(
-            position=text.embeddings.position_embedding.weight.detach().clone(),
-            layers=[_openai_names(layer.state_dict()) for layer in text.encoder.layers],
+            position=self.model.text_model.embeddings.position_embedding.weight.detach().clone(),
+            layers=[_openai_layer(layer.state_dict()) for layer in layers],
             heads=config.num_attention_heads,
             activation=activations[config.hidden_act],
         )
+
+    def openai_weights(self) -> dict[str, Tensor]:  # noqa: D102
+        return openai_names(self.model.state_dict())
+
+    def take(self, weights: Mapping[str, Tensor]) -> None:  # noqa: D102
+        self.model.load_state_dict(huggingface_names(weights))
 
 
 def _with_activation(config: Any, params: EncoderParams) -> Any:
@@ -252,18 +259,10 @@ def _pooled(features: Any) -> Tensor:
     return cast(Tensor, features if isinstance(features, Tensor) else features.pooler_output)
 
 
-def _openai_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Rename one layer of transformers' CLIP to OpenAI's names, joining q, k and v."""
-    renamed = {}
-    for kind in ("weight", "bias"):
-        parts = [state[f"self_attn.{part}_proj.{kind}"] for part in "qkv"]
-        renamed[f"attn.in_proj_{kind}"] = torch.cat(parts)
-        renamed[f"attn.out_proj.{kind}"] = state[f"self_attn.out_proj.{kind}"]
-        renamed[f"ln_1.{kind}"] = state[f"layer_norm1.{kind}"]
-        renamed[f"ln_2.{kind}"] = state[f"layer_norm2.{kind}"]
-        renamed[f"mlp.c_fc.{kind}"] = state[f"mlp.fc1.{kind}"]
-        renamed[f"mlp.c_proj.{kind}"] = state[f"mlp.fc2.{kind}"]
-    return {name: value.detach().clone() for name, value in renamed.items()}
+def _openai_layer(layer: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return a copy of one layer's weights under OpenAI's names."""
+    renamed = openai_names({f".{name}": value for name, value in layer.items()})
+    return {name[1:]: value.detach().clone() for name, value in renamed.items()}
 
 
 ENCODER = HuggingFace

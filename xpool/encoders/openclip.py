@@ -191,6 +191,12 @@ class OpenClip(Encoder):
             activation="quick_gelu" if _has_quick_gelu(self.model) else "gelu",
         )
 
+    def openai_weights(self) -> dict[str, Tensor]:  # noqa: D102
+        return dict(self.model.state_dict())
+
+    def take(self, weights: Mapping[str, Tensor]) -> None:  # noqa: D102
+        self.model.load_state_dict(weights)
+
 
 def _has_quick_gelu(model: nn.Module) -> bool:
     from open_clip.transformer import QuickGELU
