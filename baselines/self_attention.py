@@ -18,6 +18,10 @@ class SelfAttention(Pooling):
     """
 
     family = "text-agnostic"
+    released_names = {
+        "frame_position_embeddings.weight": "transformer.positional_embedding",
+        "transformerClip.": "transformer.",
+    }
 
     def __init__(
         self,

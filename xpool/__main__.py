@@ -24,7 +24,17 @@ from xpool.stages import (
     train,
     weights,
 )
-from xpool.tools import compress, dashboard, doctor, power, setting, study_worker, summary, verify
+from xpool.tools import (
+    compress,
+    dashboard,
+    doctor,
+    import_checkpoint,
+    power,
+    setting,
+    study_worker,
+    summary,
+    verify,
+)
 
 app = typer.Typer(
     help="Does X-Pool really beat text-agnostic pooling? The stages, in the order of the "
@@ -51,6 +61,7 @@ STAGES = {
     "report": report,
 }
 TOOLS = {
+    "import-checkpoint": import_checkpoint,
     "summary": summary,
     "compare": compare,
     "power": power,

@@ -8,7 +8,7 @@ where the frame exists, with at least one True per video (``xpool.similarity`` c
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -52,6 +52,8 @@ class Method(nn.Module):
     family: ClassVar[Family] = "late interaction"
     wants_words: ClassVar[bool] = False
     """Whether :attr:`similarity` and :attr:`losses` get ``words`` and ``word_mask`` as well."""
+    released_names: ClassVar[Mapping[str, str]] = {}
+    """Beginnings of its weights' names in checkpoints of the authors' code, and here."""
 
     similarity: Callable[..., Tensor]
     """Score each text with each video, with gradient.

@@ -56,6 +56,8 @@ class XPool(Pooling):
     padding mask; with temperature 1 and full masks it is the paper's.
     """
 
+    released_names = {"pool_frames.": ""}
+
     def __init__(
         self, dim: int, heads: int = 1, dropout: float = 0.0, temperature: float = 1.0
     ) -> None:

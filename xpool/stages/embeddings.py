@@ -11,7 +11,7 @@ log = logging.getLogger(__name__)
 def main(
     benchmark: Annotated[str, typer.Option(help="A benchmark that has cached frames.")],
 ) -> None:
-    """Embed a benchmark's frames and captions, for frozen towers.
+    """Embed frames and captions, for frozen towers.
 
     Runs that read frames need none; the folder then stays empty.
 

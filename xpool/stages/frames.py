@@ -11,7 +11,7 @@ log = logging.getLogger(__name__)
 def main(
     benchmark: Annotated[str, typer.Option(help="A benchmark that has a manifest.")],
 ) -> None:
-    """Decode a benchmark's videos once, into a few large files.
+    """Decode a benchmark's videos once, into a few files.
 
     A killed run continues where it was, and ends with the same bytes. 2 cores decode about 5,000
     frames of 320 x 240 a second: MSR-VTT's 10,000 videos take about a quarter of an hour.

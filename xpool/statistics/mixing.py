@@ -5,7 +5,8 @@ share its recipe too. What happened is compared, not what was asked for: the pre
 and scoring, the pairs in a batch of all processes, and the decoder of the frames. Commit, device,
 versions and what changes no result (:data:`xpool.project.records.INERT`) may differ; each run's
 record has them. ``mixing: allow`` in params.yaml admits other runs, and the captions of their
-tables then say so.
+tables then say so. A run that was imported was trained by other code, of which nothing is known: it
+is compared in all but its training, and tables name it.
 """
 
 from collections.abc import Iterable, Mapping
@@ -28,6 +29,8 @@ EVERYWHERE = (
 )
 ON_A_BENCHMARK = ("data", "decoder", "params.manifest")
 OF_A_METHOD = ("params.recipe",)
+OF_TRAINING = ("precision", "global_batch")
+"""Keys that a run has only if it was trained here."""
 
 
 def mixed(setting: str, cells: Iterable[Coordinates]) -> dict[Coordinates, str]:
@@ -40,7 +43,7 @@ def mixed(setting: str, cells: Iterable[Coordinates]) -> dict[Coordinates, str]:
     Raises:
         InputError: a record is missing, or a run's similarity was made with other weights.
     """
-    first: dict[tuple[str, ...], tuple[Path, dict[str, Any]]] = {}
+    first: dict[tuple[str, ...], tuple[Path, dict[str, Any]]] = {}  # by key and group
     found: dict[Coordinates, str] = {}
     for cell in cells:
         benchmark, method, seed = cell
@@ -51,8 +54,10 @@ def mixed(setting: str, cells: Iterable[Coordinates]) -> dict[Coordinates, str]:
             (ON_A_BENCHMARK, (benchmark,)),
             (OF_A_METHOD, (benchmark, method)),
         ):
-            other, expected = first.setdefault(group, (folder, record))
             for key in keys:
+                if "imported" in record and key in OF_TRAINING:
+                    continue
+                other, expected = first.setdefault((key, *group), (folder, record))
                 for name, left, right in differences(_at(expected, key), _at(record, key)):
                     found.setdefault(
                         cell,

@@ -17,6 +17,7 @@ shot changes of each video:
 import itertools
 from collections.abc import Sequence
 from dataclasses import asdict, fields
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from xpool.data.shots import quantile_bins, read_shots
-from xpool.metrics import GRADED, METRICS, REPORTED, Ranks
+from xpool.metrics import GRADED, METRICS, REPORTED, Ranks, ranks
 from xpool.project import paths
 from xpool.project.errors import InputError
 from xpool.project.made import made
@@ -35,6 +36,7 @@ from xpool.statistics.files.queries import read as read_ranks
 from xpool.statistics.files.rank_files import DIRECTIONS
 from xpool.statistics.paired import Comparison, compare, holm
 from xpool.statistics.proportion import effective_queries
+from xpool.statistics.ranks import rank_table, read_similarity, video_of_text
 from xpool.statistics.selection_bias import COLUMNS as SELECTION_COLUMNS
 from xpool.statistics.selection_bias import selection_rows
 from xpool.statistics.slices.attributes import SlicesParams, query_attributes
@@ -114,6 +116,24 @@ def cells(benchmark: str, runs: Runs, video: dict[str, NDArray[np.str_]]) -> pd.
             }
         )
     return pd.DataFrame(rows)
+
+
+def intervals_of(benchmark: str, method: str, scored: Path) -> pd.DataFrame:
+    """Return every metric of one run with its interval over the test videos, as :func:`cells` does.
+
+    Args:
+        benchmark: short name of its benchmark.
+        method: short name of its method.
+        scored: the folder of its similarity.
+
+    Raises:
+        InputError: the run has not been scored.
+    """
+    matrix, texts, videos = read_similarity(scored)
+    both = ranks(matrix, video_of_text(texts, videos))
+    of_query = rank_table(both, texts, videos).groupby("direction")["video_id"]
+    video = {str(direction): ids.to_numpy(np.str_) for direction, ids in of_query}
+    return cells(benchmark, {name: {method: [one]} for name, one in both.items()}, video)
 
 
 def comparisons(benchmark: str, runs: Runs, video: dict[str, NDArray[np.str_]]) -> pd.DataFrame:

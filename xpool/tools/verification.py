@@ -19,13 +19,14 @@ from xpool.project.records import RECORD, deciding, differences, read_record
 from xpool.statistics.ranks import cells_of
 from xpool.tools.checks import Check, Run, Verdict, compared
 from xpool.tools.rescoring import check_results
-from xpool.training.cell import code_of, read_cell
+from xpool.training.cell import code_of, read_cell, run_at
 from xpool.training.fit import TRAINED
 from xpool.training.recipes import TrainParams, import_path
 from xpool.training.runs import ruling
 
 ENVIRONMENT = ("device", "threads", "determinism", "versions")
 MADE_BY = {"training": "xpool.training.runs", "evaluation": "xpool.training.evaluate"}
+IMPORTER = "xpool.training.checkpoints.imported"
 _WORST: tuple[Verdict, ...] = ("DIFFERS", "no verdict")
 
 
@@ -48,7 +49,8 @@ def verify(run: Run) -> Iterator[Check]:
     yield from _inputs(run, trained)
     yield from check_results(run, trained["params"], scored)
     for name, record in (("training", trained), ("evaluation", scored)):
-        yield _code(name, record["code"], import_path(run.method))
+        made_by = IMPORTER if "imported" in record else MADE_BY[name]
+        yield _code(name, record["code"], code_of(made_by, import_path(run.method)))
         here = checkout()
         clean = record["dirty"] is False and here.dirty is False
         if record["commit"] != here.commit or not clean:
@@ -61,12 +63,10 @@ def verify(run: Run) -> Iterator[Check]:
             )
 
 
-def _code(name: str, recorded: dict[str, str], method: str) -> Check:
+def _code(name: str, recorded: dict[str, str], modules: Iterable[str]) -> Check:
     """Compare the code that made something with the code that is here now."""
     what = f"code of the {name}"
-    differ = [
-        path for path, *_ in differences(recorded, code_digests(*code_of(MADE_BY[name], method)))
-    ]
+    differ = [path for path, *_ in differences(recorded, code_digests(*modules))]
     if not differ:
         return Check(what=what, verdict="ok", detail="the same as here")
     more = f" and {len(differ) - 1} more" if len(differ) > 1 else ""
@@ -122,13 +122,8 @@ def run_of(folder: Path) -> Run:
     Raises:
         InputError: the folder holds no run of the setting in force.
     """
-    parts = folder.resolve().parts[-3:]
-    if len(parts) == 3 and parts[2].isdecimal():
-        found = Run(setting=setting(), method=parts[0], benchmark=parts[1], seed=int(parts[2]))
-        if found.trained.resolve() == folder.resolve():
-            return found
-    example = paths.training(setting(), "xpool", read("benchmarks", list[str])[0], 0)
-    raise InputError(f"{folder}: not a run of the setting {setting()}; expected, e.g., {example}")
+    method, benchmark, seed = run_at(folder)
+    return Run(setting=setting(), method=method, benchmark=benchmark, seed=seed)
 
 
 def all_runs() -> list[Run]:

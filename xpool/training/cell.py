@@ -3,10 +3,13 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
+from xpool.project import paths
+from xpool.project.errors import InputError
 from xpool.project.params import read, setting
 from xpool.project.seeds import seed_for
 from xpool.training.data import Data
@@ -15,6 +18,8 @@ from xpool.training.model import RetrievalModel
 from xpool.training.recipes import Recipe, TrainParams, build_pooling, recipe_for, short_name
 from xpool.training.towers import Towers
 
+CHECKPOINT = "checkpoint.safetensors"
+"""File with the selected weights in the folder of a run."""
 Purpose = Literal["init", "order", "dropout"]
 """The random draws of a run: its initial weights, the order of its data, and the noise of its steps
 (dropout and, if it reads frames, augmentation)."""
@@ -48,6 +53,28 @@ def read_cell(method: str, benchmark: str, seed: int) -> Cell:
         train=read("train", TrainParams),
         recipe=recipe_for(method, benchmark),
         rule=read("selection", Selection),
+    )
+
+
+def run_at(path: Path) -> tuple[str, str, int]:
+    """Return method, benchmark and seed of the run that belongs into a folder.
+
+    Args:
+        path: the folder, or the checkpoint in it.
+
+    Raises:
+        InputError: the folder is none of the setting in force.
+    """
+    folder = path.parent if path.name == CHECKPOINT else path
+    parts = folder.resolve().parts[-3:]
+    if len(parts) == 3 and parts[2].isdecimal():
+        found = parts[0], parts[1], int(parts[2])
+        if paths.training(setting(), *found).resolve() == folder.resolve():
+            return found
+    example = paths.training(setting(), "xpool", read("benchmarks", list[str])[0], 0)
+    raise InputError(
+        f"{path}: not a run of the setting {setting()}; expected, e.g., {example}, which "
+        "`xpool import-checkpoint` can make of a checkpoint of other code"
     )
 
 

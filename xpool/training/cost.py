@@ -5,6 +5,7 @@ gallery, the time of a query, and the curve of the two-stage form (:func:`two_st
 differ from machine to machine and from run to run; nothing but the page of results reads them.
 """
 
+import json
 import time
 from collections.abc import Callable
 from typing import Any
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from xpool.metrics import recall_of_any
 from xpool.pooling import Method, mean_similarity
+from xpool.project import paths
 from xpool.similarity import similarity, two_stage
 from xpool.training.data import Gallery
 
@@ -28,6 +30,15 @@ TIMED_QUERIES = 20
 """Texts with which the two-stage form is timed, one after the other as users ask."""
 FIRST = 10
 """How many answers of the two forms are compared."""
+
+
+def read_cost(setting: str, method: str) -> dict[str, Any]:
+    """Return what was measured of a method so far, by benchmark; empty before the first."""
+    file = paths.cost(setting, method)
+    if not file.is_file():
+        return {}
+    measured: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    return measured
 
 
 def cost_of(method: Method, gallery: Gallery, scores: Tensor) -> dict[str, Any]:

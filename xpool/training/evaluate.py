@@ -28,7 +28,7 @@ from xpool.project.records import RECORD
 from xpool.project.seeds import seed_for
 from xpool.project.workspace import WORK, publish, write_json
 from xpool.similarity import similarity
-from xpool.training.cell import Cell, code_of, coordinates, new_model
+from xpool.training.cell import CHECKPOINT, Cell, code_of, coordinates, new_model
 from xpool.training.checkpoints.run_state import load_weights
 from xpool.training.cost import cost_of
 from xpool.training.data import Data, Gallery, open_data, rows_of
@@ -155,7 +155,7 @@ def _banks(model: RetrievalModel, test: Gallery, training: Gallery) -> Banks:
 def checkpoint_of(cell: Cell) -> Path:
     """Return the file with a cell's selected weights."""
     run = paths.training(setting(), short_name(cell.method), cell.benchmark, cell.seed)
-    return run / "checkpoint.safetensors"
+    return run / CHECKPOINT
 
 
 def _write(

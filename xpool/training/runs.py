@@ -13,7 +13,7 @@ from contextlib import nullcontext
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import accelerate
 import torch
@@ -25,7 +25,7 @@ from xpool.project.fingerprints import fingerprint
 from xpool.project.params import read, setting
 from xpool.project.progress import progress
 from xpool.project.provenance import checkout, code, inputs_of, of_training
-from xpool.project.records import RECORD, deciding
+from xpool.project.records import RECORD, deciding, read_record
 from xpool.project.workspace import (
     keep_only,
     publish,
@@ -86,11 +86,14 @@ def train(cells: Sequence[Cell]) -> None:
         pass
 
 
-@lru_cache(maxsize=1)
-def _shared(
+def opened(cell: Cell) -> tuple[accelerate.Accelerator, Data, dict[str, Any]]:
+    """Return what a cell's run needs: accelerator, data, and the data's record."""
+    return _opened(cell.benchmark, cell.train, wants_words(cell.method))
+
+
+def _opened(
     benchmark: str, train: TrainParams, words: bool
 ) -> tuple[accelerate.Accelerator, Data, dict[str, Any]]:
-    """Return what all cells of a process share: accelerator, data, and the data's record."""
     accelerator = new_accelerator(train)
     data = open_data(setting(), benchmark, train, read("frames", FramesParams), words)
     training = data.texts[data.texts["split"] == "train"]
@@ -100,26 +103,61 @@ def _shared(
     return accelerator, data, about
 
 
+_shared = lru_cache(maxsize=1)(_opened)
+"""What all cells of a process share."""
+
+
+class Plan(NamedTuple):
+    """A run before it is made: where, and from what."""
+
+    label: str
+    digest: str
+    """Fingerprint of the code, params and data that decide the run."""
+    params: dict[str, Any]
+    """What :func:`ruling` returns."""
+    precision: str
+    """In which it trains, ``fp32`` or ``bf16``."""
+
+    @property
+    def folder(self) -> Path:
+        """The run's work folder."""
+        return work_path("train", self.label, self.digest)
+
+
+def planned(cell: Cell, accelerator: accelerate.Accelerator, about: dict[str, Any]) -> Plan:
+    """Return the plan of a cell's run; the arguments are from :func:`opened`."""
+    params = ruling(cell, read("frames", FramesParams))
+    precision = "bf16" if accelerator.mixed_precision == "bf16" else "fp32"
+    # by content, not by time: the same data checked out again find the run
+    values = [setting(), cell.method, cell.seed, deciding(params), precision, about]
+    digest = fingerprint(values, code=code_of(__name__, cell.method))
+    label = f"{setting()}-{short_name(cell.method)}-{cell.benchmark}-{cell.seed}"
+    return Plan(label, digest, params, precision)
+
+
+def published(cell: Cell, folder: Path) -> None:
+    """Copy a finished run from its work folder to its place among the results."""
+    finished, copy = folder / FINISHED, folder / "published"
+    shutil.rmtree(copy, ignore_errors=True)
+    shutil.copytree(finished, copy)
+    publish(copy, paths.training(setting(), short_name(cell.method), cell.benchmark, cell.seed))
+    keep_only(folder, finished)
+
+
 def _train_one(cell: Cell) -> None:
     """Publish a cell's run, after training it unless a finished one has its fingerprint."""
     accelerator, data, about = _shared(cell.benchmark, cell.train, wants_words(cell.method))
-    precision = "bf16" if accelerator.mixed_precision == "bf16" else "fp32"
-    params = ruling(cell, read("frames", FramesParams))
-    modules = code_of(__name__, cell.method)
-    # by content, not by time: the same data checked out again find the run
-    values = [setting(), cell.method, cell.seed, deciding(params), precision, about]
-    digest = fingerprint(values, code=modules)
-    record = code(*modules) | about
-    record |= {"global_batch": cell.train.batch_size, "precision": precision, "params": params}
-    name = short_name(cell.method)
-    label = f"{setting()}-{name}-{cell.benchmark}-{cell.seed}"
-    folder = work_path("train", label, digest)
+    plan = planned(cell, accelerator, about)
+    record = code(*code_of(__name__, cell.method)) | about
+    record |= {"global_batch": cell.train.batch_size, "precision": plan.precision}
+    record["params"] = plan.params
+    folder = plan.folder
     main_process = accelerator.is_main_process
-    with work_folder("train", label, digest, FINISHED) if main_process else nullcontext():
+    with work_folder("train", plan.label, plan.digest, FINISHED) if main_process else nullcontext():
         accelerator.wait_for_everyone()
         finished = folder / FINISHED
         if (finished / RECORD).is_file():  # the last file to be written
-            log.info("%s %s seed %d: is trained already", name, cell.benchmark, cell.seed)
+            log.info("%s: %s", plan.label, _how(finished))
         else:
             started = _started(folder) if main_process else ""
             fit(cell, data, folder, accelerator)
@@ -136,11 +174,15 @@ def _train_one(cell: Cell) -> None:
                 )
                 write_json(finished / RECORD, made)
         if main_process:
-            published = folder / "published"
-            shutil.rmtree(published, ignore_errors=True)
-            shutil.copytree(finished, published)
-            publish(published, paths.training(setting(), name, cell.benchmark, cell.seed))
-            keep_only(folder, finished)
+            published(cell, folder)
+
+
+def _how(finished: Path) -> str:
+    """Return how a finished run came to be, and how to train one that was not trained here."""
+    imported = read_record(finished).get("imported")
+    if imported is None:
+        return "is trained already"
+    return f"is imported from {imported['file']}; to train it, delete {finished.parent}"
 
 
 def _started(folder: Path) -> str:
