@@ -282,12 +282,16 @@ def cases(n: int) -> list[partial[Shares]]:
     for metric in ("R@1", "MdR", "MnR"):
         add(one_method, HARD, LSMDC, metric, n)
         add(two_methods, HARD, LSMDC, metric, n)
-    add(one_method, "1 run × 100 queries near the ceiling", SMALL, "R@1", n)
+    for metric in ("R@1", "MnR"):
+        add(one_method, "1 run × 100 queries near the ceiling", SMALL, metric, n)
+    for n_query in (60, 300):
+        world = World(n_videos=n_query)
+        add(one_method, f"1 run × {n_query} queries", world, "MnR", n)
     for metric in ("R@1", "MdR", "MnR"):
         add(one_method, MANY, MSVD, metric, n // 2)
     add(one_method, MANY, MSVD, "R@1", n // 2, "captions")
     for n_seeds in (2, 3, 5):
-        for points in (0.0, 0.3, 1.0):
+        for points in (0.0, 0.3, 1.0, 1.5):
             name = f"{n_seeds} seeds ± {points} × 1,000 queries"
             add(one_method, name, seeds(n_seeds, points), "R@1", n)
             add(two_methods, name, seeds(n_seeds, points), "R@1", n)

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from scipy import stats
+from scipy import optimize, stats
 
 from performance import coverage
 from xpool.metrics import GRADED, METRICS, ranks
@@ -22,7 +22,7 @@ def made(n_seed=1, n_video=60, captions=(1, 6), seed=0):
     cluster = source.permutation(np.repeat(np.arange(n_video), source.integers(*captions, n_video)))
     difficulty = source.standard_normal(n_video)[cluster]
     noise = source.standard_normal((n_seed, len(cluster)))
-    return np.ceil(np.exp(1 + difficulty + noise)), cluster
+    return np.minimum(np.ceil(np.exp(1 + difficulty + noise)), n_video), cluster
 
 
 def hits(values, cutoff=1):
@@ -73,18 +73,50 @@ def test_drawn_weights_are_a_draw_with_replacement(monkeypatch):
 # --- one run ---
 
 
-@pytest.mark.parametrize("metric", ["MnR", "MdR"])
-def test_interval_one_caption_a_video_matches_scipy(metric):
+def test_interval_of_a_median_one_caption_a_video_matches_scipy():
     values, cluster = made(captions=(1, 2), n_video=301)[0], np.arange(301)
-    if metric == "MdR":
-        values = values + 0.001 * cluster  # nothing equal, so that the ends are not steps
-    found = interval(values, cluster, metric, rng(), 20_000)
+    values = values + 0.001 * cluster  # nothing equal, so that the ends are not steps
+    found = interval(values, cluster, "MdR", rng(), 20_000)
     oracle = stats.bootstrap(
-        (values[0],), np.median if metric == "MdR" else np.mean, n_resamples=20_000,
-        method="percentile", vectorized=True, rng=np.random.default_rng(1),
+        (values[0],), np.median, n_resamples=20_000, method="percentile", vectorized=True,
+        rng=np.random.default_rng(1),
     ).confidence_interval  # fmt: skip
     # either end has the noise of 20,000 draws
     assert (found.low, found.high) == pytest.approx(oracle, abs=0.05 * np.ptp(oracle))
+
+
+@pytest.mark.parametrize("metric", ["MnR", "MRR"])
+@pytest.mark.parametrize("captions", [(1, 2), (1, 6)])
+def test_interval_of_a_mean_is_where_halls_polynomial_has_the_normal_quantile(metric, captions):
+    """Solved by a root finder; sums over videos by a loop. The ends are read off 10,000 steps."""
+    values, cluster = made(captions=captions)
+    values = values if metric == "MnR" else 100 / values
+    found = interval(values, cluster, metric, rng(), 10_000)
+    mean, apart = values.mean(), []
+    for video in np.unique(cluster):
+        apart.append(sum(value - mean for value in values[0][cluster == video]))
+    apart.append(max(apart, key=abs))
+    spread = sum(one**2 for one in apart) ** 0.5
+    skew = sum(one**3 for one in apart) / spread**3
+
+    def excess(studentised, normal):
+        by_skew = skew * studentised**2 / 3 + skew**2 * studentised**3 / 27 + skew / 6
+        return studentised + by_skew - normal
+
+    high, low = (
+        mean - spread / values.size * optimize.brentq(excess, -50, 50, args=(normal,))
+        for normal in (-1.959964, 1.959964)
+    )
+    assert (found.low, found.high) == pytest.approx((low, high), rel=1e-3)
+    assert (skew > 0) == (high - mean > mean - low)
+
+
+def test_interval_of_a_mean_of_many_alike_is_the_normal_one():
+    values = np.tile([1.0, 3.0], 5000)[None]
+    found = interval(values, np.arange(10_000), "MnR", rng(), 10_000)
+    oracle = stats.norm.interval(0.95, 2, 1 / 100)
+    assert (found.low, found.high) == pytest.approx(oracle, abs=1e-4)
+    assert interval(np.full((1, 9), 4.0), np.arange(9), "MnR", rng(), 100).high == 4
 
 
 def test_interval_draws_videos_and_not_captions():
@@ -169,7 +201,7 @@ def test_variances_match_the_two_way_analysis_of_variance():
 @pytest.mark.parametrize("n_seed", [1, 5])
 def test_confidence_has_the_spread_of_its_variances(n_seed):
     values, cluster = made(n_seed, n_video=300)
-    draws, error = with_error(values, cluster, "MnR", rng(), replicates=20_000)
+    draws, error = with_error(hits(values, 5), cluster, "R@5", rng(), replicates=20_000)
     low, high = np.quantile(draws, [0.25, 0.75])
     spread = np.sqrt(max(error.total, error.least))
     assert high - low == pytest.approx(2 * 0.6745 * spread, rel=0.1)

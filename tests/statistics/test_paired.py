@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from xpool.statistics import paired
+from xpool.statistics import over_seeds, paired
 from xpool.statistics.bootstrap import estimate, interval, quantiles, with_error
 from xpool.statistics.over_seeds import (
     LEAST_SEEDS,
@@ -157,6 +157,10 @@ def test_interval_over_seeds_and_videos_is_never_narrower_than_over_videos(metri
         error = with_error(ranks[0], cluster, metric, rng(), ranks[1], 500)[1]
         assert error.least >= error.videos
         alone = interval(ranks[0], cluster, metric, rng(), 500)
+        if metric != "MdR":
+            one = interval(ranks[0].mean(axis=0)[None], cluster, metric, rng(), 500)
+            assert alone.low <= one.low + 1e-9
+            assert alone.high >= one.high - 1e-9
         error = with_error(ranks[0], cluster, metric, rng(), replicates=500)[1]
         if alone.low > 1 and alone.high < 100 and metric != "MdR":  # not cut at the metric's ends
             assert alone.high - alone.low >= 1.8 * 1.96 * np.sqrt(error.videos)
@@ -188,6 +192,34 @@ def test_runs_that_agree_by_luck_do_not_narrow_the_interval():
     assert error.least == pytest.approx(error.videos + LEAST_SEEDS * error.chance)
     low, high = quantiles(draws)
     assert high - low == pytest.approx(2 * 1.96 * np.sqrt(error.least), rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("least", "points", "everywhere", "quiet"),
+    [(0, 0.5, 96.0, 92.4), (1.5, 1.0, 96.8, 93.4), (2, 0.0, 99.3, 99.3), (2, 1.0, 97.4, 95.1),
+     (2, 1.5, 96.2, 89.3), (4, 1.5, 97.4, 94.2)],
+)  # fmt: skip
+def test_least_variance_of_seeds_covers_as_the_docs_say(
+    monkeypatch, least, points, everywhere, quiet
+):
+    """Figures of runs are drawn, and the formula makes intervals; no ranks, no bootstrap."""
+    monkeypatch.setattr(over_seeds, "LEAST_SEEDS", least)
+    runs, chance, source = 3, 0.5, np.random.default_rng(0)  # 10 % of 1,000 queries: 0.5 points²
+    shared = 1e4 * 0.143 / 1000 - 2 * chance
+    normal = stats.norm.ppf((np.arange(1000) + 0.5) / 1000)
+    of_seed = source.normal(0, np.sqrt(points**2 + chance), (1500, 2, runs)).var(axis=2, ddof=1)
+    covered = []
+    for first, second in of_seed / runs:
+        error = Error(
+            videos=shared + 2 * chance / runs, chance=2 * chance / runs, seeds=(first, second),
+            runs=(runs, runs), n_cluster=1000,
+        )  # fmt: skip
+        reach = quantiles(quantiles_over_seeds(np.sqrt(error.videos) * normal, error))[1]
+        truth = np.sqrt(shared + 2 * (points**2 + chance) / runs)
+        covered.append(1 - 2 * stats.norm.sf(reach / truth))
+    agreeing = np.argsort(of_seed.sum(axis=1))[:375]
+    assert 100 * np.mean(covered) == pytest.approx(everywhere, abs=0.4)
+    assert 100 * np.mean(np.array(covered)[agreeing]) == pytest.approx(quiet, abs=0.8)
 
 
 def test_bootstrap_p_agrees_with_the_interval():

@@ -17,9 +17,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import special
 
 from xpool.metrics import GRADED, Ranks
-from xpool.statistics.over_seeds import LEVEL, Error, quantiles_over_seeds
+from xpool.statistics.over_seeds import LEVEL, ROUNDING, Error, quantiles_over_seeds
 from xpool.statistics.proportion import share_interval
 
 REPLICATES = 10_000
@@ -128,7 +129,8 @@ def with_error(
 ) -> tuple[NDArray[np.float64], Error]:
     """Return quantiles of the metric's confidence distribution, and the variances behind them.
 
-    With one seed it is the percentile bootstrap; BCa covers less where a few queries make most of
+    With one seed it is the percentile bootstrap, but for the mean rank or gain of one method, whose
+    quantiles are Hall's (:meth:`_Means.skewed`). BCa covers less where a few queries make most of
     the difference of two mean ranks. With several see
     :func:`xpool.statistics.over_seeds.quantiles_over_seeds`.
 
@@ -155,11 +157,13 @@ def with_error(
     drawn = [np.concatenate(of_term) for of_term in zip(*blocks, strict=True)]
     means = [draws.mean(axis=1) for draws in drawn]
     together = means[0] - means[1] if minus is not None else means[0]  # (replicate,)
+    middle = of_seed[0].mean() - (of_seed[1].mean() if minus is not None else 0.0)
     sample = np.sort(together)
+    if minus is None and isinstance(terms[0], _Means) and not is_recall(metric):
+        sample = middle + terms[0].skewed(replicates)
     error = Error.of(together, drawn, of_seed, n_cluster)
     if max(error.runs) == 1:
         return sample, error
-    middle = of_seed[0].mean() - (of_seed[1].mean() if minus is not None else 0.0)
     return middle + quantiles_over_seeds(sample - middle, error), error
 
 
@@ -210,6 +214,32 @@ class _Means:
     def weighted(self, weights: NDArray[Any]) -> NDArray[np.float64]:
         """Return the statistic ``(replicate, seed)`` for weights ``(replicate, cluster)``."""
         return np.asarray((weights @ self.sums) / (weights @ self.sizes)[:, None])
+
+    def skewed(self, n: int) -> NDArray[np.float64]:
+        r"""Return ``(n,)``, ascending: quantiles of the deviation of the mean over runs.
+
+        Few queries of high rank make most of a mean rank and of its variance. The percentile
+        bootstrap then ends too low, and covers 90 % in place of 95. With :math:`s` the standard
+        error and :math:`g` the skewness of the mean, :math:`g(T) = T + gT^2/3 + g^2T^3/27 + g/6`
+        of the studentised mean is nearly normal, so the quantile at :math:`u` is
+        :math:`-s\,g^{-1}(z_{1-u})`. Both moments count the video farthest from the mean twice:
+        a sample shows too little of a heavy tail.
+
+        Source:
+            Hall 1992 (J. R. Statist. Soc. B 54), On the removal of skewness by transformation.
+        """
+        of_cluster = self.sums.mean(axis=1)
+        apart = of_cluster - of_cluster.sum() / self.sizes.sum() * self.sizes
+        apart = np.append(apart, apart[np.argmax(np.abs(apart))])
+        spread = np.sqrt(np.sum(apart**2))
+        if spread == 0:
+            return np.zeros(n)
+        skewness = float(np.sum(apart**3) / spread**3)
+        normal = special.ndtri((np.arange(n) + 0.5) / n)
+        reach = normal
+        if abs(skewness) > ROUNDING:
+            reach = 3 * (1 - np.cbrt(1 - skewness * (normal + skewness / 6))) / skewness
+        return np.asarray(spread / self.sizes.sum() * reach)
 
 
 @dataclass(frozen=True)

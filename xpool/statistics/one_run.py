@@ -9,6 +9,7 @@ One run each says nothing about other seeds.
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -53,7 +54,15 @@ def most_lost(discordant: NDArray[Any], alpha: float = ALPHA) -> NDArray[np.floa
         >>> most_lost(np.array([5, 6, 9])).tolist()
         [-1.0, 0.0, 1.0]
     """
-    return np.asarray(np.ceil(special.bdtrik(alpha / 2, np.maximum(1, discordant), 0.5)) - 1)
+    below = _most_lost_below(1 << int(discordant.max()).bit_length(), alpha)
+    return np.asarray(below[discordant])
+
+
+@lru_cache(maxsize=64)
+def _most_lost_below(n: int, alpha: float) -> NDArray[np.float64]:
+    """Return ``(n,)``: :func:`most_lost` of 0 to n - 1; inverting the binomial is slow."""
+    discordant = np.maximum(1, np.arange(n))
+    return np.asarray(np.ceil(special.bdtrik(alpha / 2, discordant, 0.5)) - 1)
 
 
 def discordant_test(won: int, lost: int, n_query: int) -> Tested:
