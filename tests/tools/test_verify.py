@@ -265,7 +265,7 @@ def test_other_digits_on_another_device_are_no_verdict(verified, monkeypatch):
         matrix, *names = scored(*arguments)
         return matrix * np.float32(1 + 2**-22), *names
 
-    monkeypatch.setattr("xpool.tools.rescoring.score", rounds_otherwise)
+    monkeypatch.setattr("xpool.tools.verification.rescoring.score", rounds_otherwise)
     assert verified(RUN)[0] == 1, "on the same device it is one"
     on_another_device(monkeypatch)
     status, (line,) = verified(RUN)

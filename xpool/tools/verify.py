@@ -25,7 +25,7 @@ def main(
 
     Example: xpool verify results/mini/train/xpool/msrvtt/0
     """
-    from xpool.tools.verification import all_runs, run_of, verify, worst_of
+    from xpool.tools.verification.runs import all_runs, run_of, verify, worst_of
 
     verdicts = []
     for run in [run_of(folder) for folder in runs or ()] or all_runs():

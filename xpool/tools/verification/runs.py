@@ -17,8 +17,8 @@ from xpool.project.params import PARAMS_FILE, read, setting
 from xpool.project.provenance import SCORED, checkout, data_of
 from xpool.project.records import RECORD, deciding, differences, read_record
 from xpool.statistics.ranks import cells_of
-from xpool.tools.checks import Check, Run, Verdict, compared
-from xpool.tools.rescoring import check_results
+from xpool.tools.verification.checks import Check, Run, Verdict, compared
+from xpool.tools.verification.rescoring import check_results
 from xpool.training.cell import code_of, read_cell, run_at
 from xpool.training.fit import TRAINED
 from xpool.training.recipes import TrainParams, import_path

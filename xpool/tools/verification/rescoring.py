@@ -25,7 +25,7 @@ from xpool.project.params import validate
 from xpool.project.provenance import environment
 from xpool.project.records import RECORD, differences
 from xpool.statistics import ranks as ranking
-from xpool.tools.checks import Check, Run, compared
+from xpool.tools.verification.checks import Check, Run, compared
 from xpool.training.cell import Cell
 from xpool.training.data import open_data
 from xpool.training.evaluate import score
