@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -185,6 +186,18 @@ def test_main_missing_videos_name_what_may_be_meant(project: Path) -> None:
         manifest.main("msvd")
     said = "There are other files: bb_0_1.avi.part for bb_0_1; YouTubeClips/cc_01.avi for cc_0_1; "
     assert f"{said}in no list: YouTubeClips/cc_01.avi." in str(caught.value)
+
+
+def test_main_missing_videos_name_the_archive_that_lies_there(project: Path) -> None:
+    """Seen as "1970 of 1970 videos are missing" beside YouTubeClips.tar, and no more."""
+    raw = project / "data/mini/raw/msvd"
+    shutil.rmtree(raw / "YouTubeClips")
+    (raw / "YouTubeClips.tar").write_bytes(b"")
+    with pytest.raises(InputError) as caught:
+        manifest.main("msvd")
+    how = "unpack YouTubeClips.tar with `xpool get msvd --from data/mini/raw/msvd`"
+    assert "4 of 4 videos (100.0%) are missing" in str(caught.value)
+    assert how in str(caught.value)
 
 
 @pytest.mark.parametrize("blank", ["", " ", "\u200b", "\ufeff", "\u00a0", "\u2060\t\n", "\x00"])

@@ -169,10 +169,12 @@ def test_read_file_in_a_subfolder_is_found_and_a_second_copy_refused(tmp_path: P
         read("msrvtt", tmp_path, options9k())
 
 
-def test_read_zipped_captions_asks_to_unzip(tmp_path: Path) -> None:
+def test_read_zipped_captions_says_how_to_unpack(tmp_path: Path) -> None:
     raw = write_msrvtt(tmp_path)
     (raw / "MSRVTT_data.json").rename(raw / "MSRVTT_data.json.zip")
-    with pytest.raises(InputError, match="unzip MSRVTT_data.json.zip"):
+    with pytest.raises(
+        InputError, match=r"unpack MSRVTT_data.json.zip with `xpool get msrvtt --from .*`"
+    ):
         read("msrvtt", raw, options9k())
 
 

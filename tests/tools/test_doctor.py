@@ -6,6 +6,7 @@ from pathlib import Path
 import optuna
 import pytest
 import yaml
+from get_inputs import laid, msvd_annotations, msvd_videos, zipped
 
 from xpool.ablation.storage import OptunaParams, open_storage
 from xpool.project import provenance
@@ -24,6 +25,8 @@ def project(tmp_path, monkeypatch):
     monkeypatch.setattr(provenance, "checkout", lambda: Checkout("a" * 40, False))
     Path("params.yaml").write_text(
         "setting: mini\nbenchmarks: [msrvtt, msvd]\n"
+        "manifest: {msrvtt: {training_videos: 9k, val_videos: 0, allowed_missing: 0.0}, "
+        "msvd: {allowed_missing: 0.0}}\n"
         "optuna: {storage: sqlite:///.optuna/s.db, workers: 1, heartbeat_s: 60, retries: 0}\n"
     )
 
@@ -48,36 +51,49 @@ def test_all_checks_pass_here_in_one_line_each():
 @pytest.mark.usefixtures("project")
 def test_data_and_encoder_say_what_is_missing_and_how_to_get_it():
     found = lines()
-    assert "msvd not there yet (made by `make repro`)" in found["data"][1]
+    assert "msvd not there yet: `make repro` makes it" in found["data"][1]
     assert "`dvc repro weights`" in found["encoder"][1]
     Path("data", "mini", "raw", "msvd").mkdir(parents=True)
     Path("data", "mini", "encoder").mkdir()
     Path("data", "mini", "encoder", "encoder.json").touch()
     found = lines()
-    assert "msvd not there yet (made by" in found["data"][1]
+    assert "msvd not there yet: `make repro`" in found["data"][1]
     assert "msrvtt not there yet" in found["data"][1]
     assert "prepared in data/mini/encoder" in found["encoder"][1]
 
 
 @pytest.mark.usefixtures("project")
 def test_an_incomplete_raw_folder_is_not_found():
-    with Path("params.yaml").open("a") as file:
-        file.write("manifest: {msvd: {allowed_missing: 0.0}}\n")
     raw = Path("data", "mini", "raw", "msvd")
     raw.mkdir(parents=True)
     (raw / "captions_msvd.json").write_text("{}")
     (raw / "a_0_1.avi").touch()
     said = lines()["data"][1]
-    assert "msvd incomplete (data/mini/raw/msvd: not found: train_list.txt, val_list.txt" in said
+    lists = "train_list.txt, val_list.txt, test_list.txt"
+    assert f"msvd incomplete, missing: {lists}: `make repro` makes it" in said
     for split in ("train", "val", "test"):
-        (raw / f"{split}_list.txt").write_text("a_0_1")
-    assert "msvd found, with 1 videos" in lines()["data"][1]
+        (raw / f"{split}_list.txt").write_text(f"{split[0]}_0_1")
+    assert (
+        "msvd unreadable (data/mini/raw/msvd/captions_msvd.json: no caption of t"
+        in (lines()["data"][1])
+    )
 
 
 @pytest.mark.usefixtures("project")
-def test_in_the_paper_setting_the_user_puts_the_data():
-    Path("params.yaml").write_text("setting: paper\nbenchmarks: [msrvtt]\n")
-    assert "msrvtt not there yet (put it in data/paper/raw/msrvtt)" in lines()["data"][1]
+def test_in_the_paper_setting_one_command_gets_what_is_missing():
+    manifest = "manifest: {msvd: {allowed_missing: 0.0}}"
+    Path("params.yaml").write_text(f"setting: paper\nbenchmarks: [msvd]\n{manifest}\n")
+    assert "setting paper: msvd not there yet: `xpool get msvd`" in lines()["data"][1]
+    raw = Path("data", "paper", "raw", "msvd")
+    laid(raw, msvd_annotations())
+    said = "msvd incomplete, missing: 3 of 3 videos (-4wsuPCjDBc_5_15, bQJQGoJF7_k_162_169, "
+    assert said in lines()["data"][1]
+    assert lines()["data"][1].endswith("eyhzdC936uk_15_27): `xpool get msvd`")
+    zipped(raw / "YouTubeClips.zip", msvd_videos())
+    how = "unpack YouTubeClips.zip with `xpool get msvd --from data/paper/raw/msvd`"
+    assert lines()["data"][1].endswith(how)
+    laid(raw, msvd_videos())
+    assert lines()["data"][1].endswith("msvd complete, with 3 videos")
 
 
 @pytest.mark.usefixtures("project")

@@ -22,7 +22,13 @@ _MARKS = {
 
 def is_text(value: object) -> bool:
     """Return whether a value is a string that can be stored: without half of a surrogate pair."""
-    return isinstance(value, str) and not any("\ud800" <= sign <= "\udfff" for sign in value)
+    if not isinstance(value, str):
+        return False
+    try:
+        value.encode()
+    except UnicodeEncodeError:  # UTF-8 has every other character
+        return False
+    return True
 
 
 def text_lines(path: Path) -> list[str]:

@@ -202,13 +202,14 @@ def _similar(folder: RawFolder, splits: Mapping[str, Any]) -> dict[str, list[str
     return {name: names for name in missing if (names := folder.similar(name))}
 
 
-def _instead(report: Mapping[str, Any], unused: list[str]) -> str:
-    """Name the files that may be meant by missing videos."""
+def _instead(report: Mapping[str, Any], unused: list[str], folder: RawFolder) -> str:
+    """Name the files that may be meant by missing videos, and archives that may hold them."""
     if not any(split["videos_missing"] for split in report["splits"].values()):
         return ""
     near = [f"{', '.join(files)} for {name}" for name, files in report["similar_files"].items()]
     near += [f"in no list: {_first_few(unused)}"] if unused else []
-    return f"There are other files: {'; '.join(near)}. " if near else ""
+    others = f"There are other files: {'; '.join(near)}. " if near else ""
+    return others + (f"Archives are there: {folder.unpacking()}. " if folder.archives else "")
 
 
 def write_manifest(benchmark: Benchmark) -> None:
@@ -250,9 +251,9 @@ def write_manifest(benchmark: Benchmark) -> None:
     if report["errors"]:
         destination.unlink(missing_ok=True)  # an older one must not be used
         raise InputError(
-            f"{raw}: {'; '.join(report['errors'])}. {_instead(report, unused)}All names are in "
-            f"{report_path}; complete the files ({GUIDE}), or allow a share of missing videos with "
-            f"manifest.{benchmark.name}.allowed_missing in params.yaml"
+            f"{raw}: {'; '.join(report['errors'])}. {_instead(report, unused, folder)}All names "
+            f"are in {report_path}; complete the files ({GUIDE}), or allow a share of missing "
+            f"videos with manifest.{benchmark.name}.allowed_missing in params.yaml"
         )
     with replacing(destination, "wb") as file:
         table.to_parquet(file, engine="pyarrow", compression="zstd", index=False)

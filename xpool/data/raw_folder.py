@@ -14,6 +14,8 @@ GUIDE = "docs/real_data.md"
 """The page that says which files are needed and where to get them."""
 SHOWN = 5
 """How many names an error shows of what is there instead of a missing file."""
+ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
+"""Suffixes of archives, in lower case."""
 
 # fmt: off
 _VIDEO_SUFFIXES = frozenset([
@@ -22,6 +24,15 @@ _VIDEO_SUFFIXES = frozenset([
     ".rm", ".rmvb", ".ts", ".vob", ".webm", ".wmv", ".xvid",
 ])
 # fmt: on
+
+
+class FilesMissingError(InputError):
+    """Annotation files are missing."""
+
+    def __init__(self, message: str, names: list[str]) -> None:
+        """Keep the missing ``names``; alternatives are joined by "or"."""
+        super().__init__(message)
+        self.names = names
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +71,7 @@ class RawFolder:
                     raise InputError(f"{root}/{shown}: its name is not UTF-8; rename it")
                 name = PurePosixPath(path)
                 names.setdefault(name.name, []).append(path)
-                if name.suffix.lower() in _VIDEO_SUFFIXES:
+                if is_video(path):
                     videos.setdefault(composed(name.stem), []).append(path)
         except OSError as error:
             raise InputError(f"{error.filename}: cannot be listed ({error.strerror})") from error
@@ -80,6 +91,7 @@ class RawFolder:
 
         Raises:
             InputError: a choice has no file, or a name is there twice; all of these are named.
+                :class:`FilesMissingError` if some are missing and none is there twice.
         """
         found, problems, missing = [], [], []
         for names in choices:
@@ -96,7 +108,10 @@ class RawFolder:
             found.append(self.root / paths[0])
         if missing:
             asked = [name for names in choices for name in names]
-            problems.append(f"not found: {', '.join(missing)}; {self._remedy(asked)}")
+            lacking = f"not found: {', '.join(missing)}; {self._remedy(asked)}"
+            if not problems:
+                raise FilesMissingError(f"{self.root}: {lacking}", missing)
+            problems.append(lacking)
         if problems:
             raise InputError(f"{self.root}: {'; '.join(problems)}")
         return found
@@ -106,20 +121,26 @@ class RawFolder:
         return self.files(names)[0]
 
     def _remedy(self, asked: list[str]) -> str:
-        archives = [path for name in asked for path in self.by_name.get(f"{name}.zip", ())]
-        if archives:
-            return f"unzip {', '.join(archives)} there"
+        if self.archives:
+            return self.unpacking()
         folders = [name for name in asked for path in self.root.rglob(name) if path.is_dir()]
         if folders:
             return f"{folders[0]} is a folder there; expected a file, see {GUIDE}"
-        others = [
-            name
-            for name in self.by_name
-            if name not in asked and PurePosixPath(name).suffix.lower() not in _VIDEO_SUFFIXES
-        ]
+        others = [name for name in self.by_name if name not in asked and not is_video(name)]
         others.sort(key=lambda name: -max(_likeness(name, other) for other in asked))
         there = f" (instead there is: {', '.join(others[:SHOWN])})" if others else ""
-        return f"put it there, see {GUIDE}{there}"
+        return f"put it there, or run `xpool get {self.benchmark}`, see {GUIDE}{there}"
+
+    @property
+    def archives(self) -> list[str]:
+        """Return the paths of the archives in the folder."""
+        named = self.by_name.items()
+        return [path for name, all_ in named if name.lower().endswith(ARCHIVES) for path in all_]
+
+    def unpacking(self) -> str:
+        """Return the words that say how to unpack the folder's archives."""
+        shown = ", ".join(self.archives[:SHOWN])
+        return f"unpack {shown} with `xpool get {self.benchmark} --from {self.root}`"
 
     def video(self, video_id: str, expected: str) -> str:
         """Return a video's path relative to the raw folder, or ``expected`` if it is absent.
@@ -152,6 +173,11 @@ class RawFolder:
             status = (self.root / path).stat()
             first.setdefault((status.st_dev, status.st_ino), path)
         return tuple(first.values())
+
+
+def is_video(name: str) -> bool:
+    """Return whether a file's name ends as those of videos do."""
+    return PurePosixPath(name).suffix.lower() in _VIDEO_SUFFIXES
 
 
 def composed(name: str) -> str:

@@ -35,6 +35,11 @@ def raw(setting: str, benchmark: str) -> Path:
     return Path("data", setting, "raw", benchmark)
 
 
+def archives(setting: str, name: str) -> Path:
+    """Folder with the archives that ``xpool get`` downloaded."""
+    return Path("data", setting, "raw", "archives", name)
+
+
 def files(setting: str, benchmark: str) -> Path:
     """CSV table: path, size, and time of change or SHA-256 of each raw file."""
     return Path("data", setting, "files", f"{benchmark}.csv")

@@ -75,6 +75,29 @@ def work_path(stage: str, cell: str, digest: str) -> Path:
 
 
 @contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the lock of a file, which is made, while the block runs.
+
+    Raises:
+        InputError: another process holds it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            raise InputError(
+                f"{path}: process {lock.read().strip() or '?'} already does this work; "
+                "wait for it or stop it"
+            ) from None
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield
+
+
+@contextmanager
 def work_folder(stage: str, cell: str, digest: str, finished: str = "") -> Iterator[Path]:
     """Make a cell's :func:`work_path`, and lock the cell while the block runs.
 
@@ -90,20 +113,7 @@ def work_folder(stage: str, cell: str, digest: str, finished: str = "") -> Itera
         InputError: another process works on the same cell.
     """
     folder = work_path(stage, cell, digest)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    lock_path = folder.with_name(f"{cell}.lock")
-    with lock_path.open("a+") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.seek(0)
-            raise InputError(
-                f"{lock_path}: process {lock.read().strip() or '?'} already does this work; "
-                "wait for it or stop it"
-            ) from None
-        lock.truncate(0)
-        lock.write(str(os.getpid()))
-        lock.flush()
+    with locked(folder.with_name(f"{cell}.lock")):
         for stale in folder.parent.glob(f"{cell}@*"):
             if (
                 stale != folder

@@ -77,21 +77,23 @@ def _data() -> str:
 
 
 def _raw_files(here: str, name: str) -> str:
-    from xpool.data.benchmark import load
-    from xpool.data.raw_folder import RawFolder
+    from xpool.data.get.target import find
     from xpool.project.errors import InputError
-    from xpool.project.params import read
 
-    raw = paths.raw(here, name)
-    how = "made by `make repro`" if here == "mini" else f"put it in {raw}"
-    if not raw.is_dir() or not (folder := RawFolder.scan(raw, name)).by_name:
-        return f"not there yet ({how})"
-    benchmark = load(name)
+    target = find(name, here)
+    how = "`make repro` makes it" if here == "mini" else f"`xpool get {name}`"
+    folder = target.scan()
+    if not folder.by_name:
+        return f"not there yet: {how}"
     try:
-        benchmark.annotation_files(folder, read(f"manifest.{name}", benchmark.Options))
+        missing = target.missing()
     except InputError as error:
-        return f"incomplete ({error})"
-    return f"found, with {len(folder.videos)} videos"
+        return f"unreadable ({error})"
+    if not missing:
+        return f"complete, with {len(folder.videos)} videos"
+    if folder.archives and here != "mini":
+        how = folder.unpacking()
+    return f"incomplete, missing: {missing}: {how}"
 
 
 def _weights() -> str:
