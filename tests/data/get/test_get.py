@@ -1,20 +1,26 @@
 """`xpool get` as a user calls it, against stand-ins of the official servers."""
 
 import base64
+import hashlib
+import io
 import os
 import signal
 import subprocess
 import sys
+import tarfile
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
-from get_inputs import MSVD_IDS, laid, msvd_annotations, msvd_videos, zipped
+from get_inputs import MSVD_IDS, SHARED, laid, msvd_annotations, msvd_videos, zipped
 
+from xpool.data.audit import write_manifest
+from xpool.data.benchmark import load
 from xpool.data.get import fetch, sources
 from xpool.data.get.fetch import get
 from xpool.data.get.target import find, names, real
+from xpool.data.manifest import read_manifest
 from xpool.project.errors import InputError
 from xpool.tools.get import listing, main
 
@@ -93,6 +99,31 @@ def test_missing_parts_come_from_the_first_mirror_that_has_them(server, capsys):
     ]  # fmt: skip
     main("msvd")
     assert len(server.requests) == len(paths)  # all is there
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="the real annotation files are not here")
+def test_from_nothing_to_the_manifest_with_the_real_lists_of_msvd(server, listed, tmp_path):
+    """Archives under their official names, with all 1,970 videos, of a few bytes each."""
+    lists = {path.name: path.read_bytes() for path in (SHARED / "msvd").iterdir()}
+    server.files["/v0.0/msvd_data.zip"] = zipped(tmp_path / "a.zip", lists)
+    ids = [line for n in lists if n.endswith(".txt") for line in lists[n].decode().split()]
+    with tarfile.open(tmp_path / "b.tar", "w") as archive:
+        for name in ids:
+            info = tarfile.TarInfo(f"YouTubeClips/{name}.avi")
+            info.size = len(name)
+            archive.addfile(info, io.BytesIO(name.encode()))
+    server.files["/YouTubeClips.tar"] = (tmp_path / "b.tar").read_bytes()
+    digest = hashlib.md5(server.files["/YouTubeClips.tar"]).hexdigest()
+    tar = {"url": server.url("/YouTubeClips.tar"), "md5": digest}
+    data = {"url": server.url("/v0.0/msvd_data.zip")}
+    listed({"msvd": {"parts": {"annotations": [{"files": [data]}], "videos": [{"files": [tar]}]}}})
+    main("msvd")
+    write_manifest(load("msvd"))
+    rows = read_manifest(Path("data/paper/manifest/msvd.parquet"))
+    counts = rows.groupby("split").agg({"video_id": "nunique", "caption": "size"})
+    assert counts.loc["test"].tolist() == [670, 27763]
+    assert counts.loc["train"].tolist() == [1200, 48774]
+    assert {path.split("/")[0] for path in rows["path"]} == {"YouTubeClips"}
 
 
 @pytest.mark.usefixtures("msvd")

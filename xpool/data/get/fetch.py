@@ -91,7 +91,8 @@ def _first(target: Target, part: str, sources: list[Source], missing: Missing) -
             if still != missing:
                 return still
             refused.append(f"{_places(source)}: holds nothing of it")
-        log.warning("%s", refused[-1])
+        if source is not sources[-1]:
+            log.warning("%s; trying the next source", refused[-1])
     where = f"in a folder and run `xpool get {target.name} --from FOLDER`"
     if target.benchmark is None:
         where = f"as {target.raw}/<name>"
