@@ -30,7 +30,7 @@ comma := ,
 empty :=
 METHODS := $(subst $(empty) $(empty),$(comma),$(patsubst baselines/%.py,%,$(filter-out %/__init__.py,$(wildcard baselines/*.py))))
 
-.PHONY: help setup repro wide methods dashboard study-worker verify test check bench doctor setting lock clean
+.PHONY: help setup repro wide methods dashboard demo study-worker verify test check bench doctor setting lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-12s %s\n", $$1, $$2}'
@@ -67,6 +67,9 @@ methods: setup ## Compare X-Pool with every method of baselines/, which it write
 
 dashboard: setup ## Show all studies in the browser, while they run and after: make dashboard PORT=8080
 	@python -m xpool dashboard $(if $(PORT),--port $(PORT))
+
+demo: setup ## Serve a page to search with any trained run: make demo PORT=8090
+	@python -m xpool demo $(if $(PORT),--port $(PORT))
 
 study-worker: setup ## Run trials of a study beside other workers: make study-worker STUDY=temperature
 	@test -n "$(STUDY)" || { echo "error: which study? make study-worker STUDY=temperature"; exit 2; }

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from performance.measure import Row
 
 # Each module has ``rows(device)``, which yields rows as they are measured.
-MODULES = ("scoring", "words", "decode", "training", "pipeline", "coverage", "power")
+MODULES = ("scoring", "words", "search", "decode", "training", "pipeline", "coverage", "power")
 log = logging.getLogger(__name__)
 
 

@@ -60,7 +60,7 @@ def chromium(profile: Path) -> Iterator[WebDriver]:
 
 @dataclass
 class Dashboard:
-    """A running ``xpool dashboard``."""
+    """A running ``xpool dashboard``, or another command that serves pages."""
 
     url: str
     process: subprocess.Popen
@@ -82,21 +82,22 @@ class Dashboard:
 
 @contextmanager
 def running_dashboard(
-    folder: Path, environment: Mapping[str, str] | None = None
+    folder: Path, environment: Mapping[str, str] | None = None, command: str = "dashboard"
 ) -> Iterator[Dashboard]:
     """Start the dashboard of the project in ``folder`` on a free port; end it with the block.
 
     Args:
         folder: has params.yaml.
         environment: of the command; by default this one, with the code of this checkout.
+        command: another command of ours that serves pages.
     """
-    out, err = folder / "dashboard.out", folder / "dashboard.err"
+    out, err = folder / f"{command}.out", folder / f"{command}.err"
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     with out.open("w") as output, err.open("w") as errors:
         process = subprocess.Popen(
-            [sys.executable, "-m", "xpool", "dashboard", "--port", str(port)], cwd=folder,
+            [sys.executable, "-m", "xpool", command, "--port", str(port)], cwd=folder,
             env=environment or os.environ | {"PYTHONPATH": str(TOP)},
             stdout=output, stderr=errors, preexec_fn=_takes_ctrl_c,
         )  # fmt: skip

@@ -28,6 +28,7 @@ LAYERS = (
     {"xpool.statistics"},
     {"xpool.ablation"},
     {"xpool.report"},
+    {"xpool.search"},
     {"xpool.settings", "xpool.compare"},
     {"xpool.tools", "xpool.stages"},
     {"xpool.__main__"},

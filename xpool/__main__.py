@@ -8,6 +8,7 @@ import typer
 from xpool import compare
 from xpool.project.command import run
 from xpool.project.snapshot import held
+from xpool.search.commands import demo, index, search
 from xpool.stages import (
     ablate,
     check,
@@ -70,6 +71,9 @@ TOOLS = {
     "dashboard": dashboard,
     "study-worker": study_worker,
     "get": get,
+    "search": search,
+    "index": index,
+    "demo": demo,
     "compress": compress,
     "setting": setting,
     "doctor": doctor,

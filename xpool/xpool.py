@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from xpool.blocks import factorised
+from xpool.blocks.factorised import Gallery
 from xpool.pooling import Pooling, masked_softmax, without_padding
 
 
@@ -127,6 +128,10 @@ class XPool(Pooling):
     def factorised_pays(self, text: Tensor, frames: Tensor) -> bool:
         """Return whether :meth:`factorised` is likely faster than pooling for each pair."""
         return factorised.pays(self.cross_attn.heads, text, frames)
+
+    def prepared(self, frames: Tensor, mask: Tensor) -> Gallery:
+        """Return videos that texts can be scored with one by one, by the factorised form."""
+        return Gallery(self, frames, mask)
 
 
 def _identity(dim: int) -> nn.Linear:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from performance import __main__ as command
-from performance import coverage, decode, pipeline, power, scoring, training, words
+from performance import coverage, decode, pipeline, power, scoring, search, training, words
 from performance.measure import Row, peak_mib
 from xpool.mini.generate import GenerateParams
 from xpool.project.errors import InputError
@@ -39,8 +39,17 @@ def test_both_forms_of_words_give_the_same_scores(monkeypatch):
 def test_rows_of_words_small_shapes(monkeypatch):
     monkeypatch.setattr(words, "DIM", 32)
     (row,) = words.against_plain(CPU, (30, 20), full=False)
-    assert row.what == "WTI of 30 texts of 2 + Poisson(7) words x 20"
+    assert row.what == "WTI of 30 texts of words like MSVD's x 20"
     assert row.ratio > 0
+
+
+def test_rows_of_search_few_videos(monkeypatch):
+    monkeypatch.setattr(search, "VIDEOS", 300)
+    monkeypatch.setattr(search, "DIM", 32)
+    opened, exact, short = search.rows(CPU)
+    assert opened.what == "open 300 videos for X-Pool"
+    assert exact.note == "the same first 5: yes"
+    assert short.ratio > 0
 
 
 @pytest.mark.slow  # starts processes

@@ -45,6 +45,8 @@ if TYPE_CHECKING:
 MEMORY_MIB = {"cpu": 32, "cuda": 2048}
 # At 12 frames enough rows for matrix products at full speed.
 VIDEOS = {"cpu": 64, "cuda": 1024}
+KEPT_VIDEOS = 1024
+"""Videos of a block of a :class:`Gallery`: few texts leave little work for a call."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -287,6 +289,30 @@ def similarity(
             for texts in slices(len(text), n_text):
                 scores[texts, videos] = _tile(of_all, texts, block, eps).T
     return tied(scores)
+
+
+class Gallery:
+    """Videos whose projections are kept, for texts that come one after the other.
+
+    Takes the memory of the frames, and ``3 head frame`` numbers for each head and frame.
+    """
+
+    def __init__(self, method: "XPool", frames: Tensor, mask: Tensor) -> None:
+        """Project all videos, in blocks; arguments as :func:`similarity`."""
+        self._eps = method.layer_norm2.eps, method.layer_norm3.eps
+        with torch.no_grad():
+            self._layers = fold(method, frames.dtype)
+            self._blocks = [
+                of_videos(self._layers, frames[videos], mask[videos])
+                for videos in slices(len(frames), KEPT_VIDEOS)
+            ]
+
+    @torch.no_grad()
+    def similarity(self, text: Tensor) -> Tensor:
+        """Return ``(text, video)``, as :func:`similarity` does, for a few texts."""
+        of_all = of_texts(self._layers, text)
+        every = slice(None)
+        return tied(torch.cat([_tile(of_all, every, b, self._eps) for b in self._blocks]).T)
 
 
 def _tile(of_all: Texts, texts: slice, block: Videos, eps: tuple[float, float]) -> Tensor:

@@ -56,7 +56,7 @@ def evaluate(cells: Sequence[Cell], bank: BankParams | None) -> dict[str, Any]:
     chosen = None if bank is None else bank_texts(data.texts, bank, first.benchmark)
     cost: dict[str, Any] = {}
     for cell in cells:
-        model = _trained(cell, data, accelerator.device)
+        model = trained(cell, data, accelerator.device)
         gallery = data.gallery(model.towers, "test")
         scored = _scores(model, gallery)
         if not cost:
@@ -88,7 +88,7 @@ def score(
     Raises:
         InputError: the checkpoint is missing, or does not fit the data.
     """
-    model = _trained(cell, data, device)
+    model = trained(cell, data, device)
     return _scores(model, data.gallery(model.towers, "test"))
 
 
@@ -116,7 +116,7 @@ def bank_texts(texts: pd.DataFrame, bank: BankParams, benchmark: str) -> pd.Data
     return rows.iloc[np.sort(rng.choice(len(rows), bank.captions, replace=False))]
 
 
-def _trained(cell: Cell, data: Data, device: torch.device) -> RetrievalModel:
+def trained(cell: Cell, data: Data, device: torch.device) -> RetrievalModel:
     """Return the model of a run, with its selected weights, in eval mode."""
     model = new_model(cell, data)
     load_weights(model, checkpoint_of(cell))

@@ -1,0 +1,1 @@
+"""The commands ``xpool search``, ``xpool index`` and ``xpool demo``; they import when they run."""
