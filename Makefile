@@ -98,7 +98,7 @@ setting: setup ## Install a setting: make setting NAME=paper (or mini)
 	@python -m xpool setting $(NAME)
 
 lock: ## Resolve pyproject.toml anew into requirements.lock
-	$(UV) pip compile pyproject.toml --extra dev --universal --python-version 3.11 \
+	$(UV) pip compile pyproject.toml --extra dev --extra fleet --universal --python-version 3.11 \
 	  --generate-hashes --no-emit-index-url --no-annotate --no-header --upgrade --quiet -o requirements.lock
 
 clean: ## Remove what the pipeline made in a setting: make clean NAME=mini (the default) or paper; keeps real files and .optuna

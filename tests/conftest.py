@@ -62,6 +62,7 @@ LONGEST_FIRST = (
     "test_paper_setting",
     "test_contributing",
     "test_driver",
+    "test_fleet_nodes",
     "test_real_clips",
     "test_fine_tuning",
 )

@@ -37,6 +37,7 @@ from xpool.tools import (
     summary,
     verify,
 )
+from xpool.tools.fleet import command as fleet
 
 app = typer.Typer(
     help="Does X-Pool really beat text-agnostic pooling? The stages, in the order of the "
@@ -70,6 +71,7 @@ TOOLS = {
     "verify": verify,
     "dashboard": dashboard,
     "study-worker": study_worker,
+    "fleet": fleet,
     "get": get,
     "search": search,
     "index": index,
@@ -78,7 +80,7 @@ TOOLS = {
     "setting": setting,
     "doctor": doctor,
 }
-WORKS_FROM_SNAPSHOT = {*STAGES.values(), study_worker}
+WORKS_FROM_SNAPSHOT = {*STAGES.values(), study_worker, fleet}
 for name, module in (STAGES | TOOLS).items():
     app.command(name)(held(module.main) if module in WORKS_FROM_SNAPSHOT else module.main)
 

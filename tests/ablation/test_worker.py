@@ -310,4 +310,4 @@ def test_a_study_that_nobody_planned_is_refused(monkeypatch):
     experiment = made(good)
     monkeypatch.setattr(worker, "experiments_of", lambda name: [experiment])
     with pytest.raises(InputError, match=rf"no study {experiment.name} there.*dvc repro ablate@f"):
-        study_worker.main(study="fake")
+        study_worker.main(study=["fake"])

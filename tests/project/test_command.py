@@ -44,6 +44,13 @@ def test_input_error_with_a_cause_shows_no_traceback(top):
     assert python(command(body), top).stderr == "error: bad\n"
 
 
+def test_work_that_another_process_does_has_a_status_of_its_own(top):
+    """75 is EX_TEMPFAIL of sysexits.h: the same command may succeed later."""
+    body = "from xpool.project.errors import BusyError; raise BusyError('a.lock: wait')"
+    done = python(command(body), top)
+    assert (done.returncode, done.stderr) == (75, "error: a.lock: wait\n")
+
+
 @pytest.mark.parametrize("kind", ["ValueError", "KeyError", "FileNotFoundError"])
 def test_any_other_error_is_a_bug_and_raises(top, kind):
     done = python(command(f"raise {kind}('oops')"), top)

@@ -130,10 +130,14 @@ def address(params: OptunaParams) -> str:
     return shown(_url(params))
 
 
+def is_file(params: OptunaParams) -> bool:
+    """Whether the storage is a file, which serves the processes of one machine only."""
+    return _url(params).get_backend_name() == "sqlite"
+
+
 def is_missing(params: OptunaParams) -> bool:
     """Whether the storage is a file that does not exist yet; opening it would create it."""
-    url = _url(params)
-    return url.get_backend_name() == "sqlite" and not Path(url.database or "").is_file()
+    return is_file(params) and not Path(_url(params).database or "").is_file()
 
 
 def artifact_store() -> FileSystemArtifactStore:

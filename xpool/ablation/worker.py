@@ -155,28 +155,27 @@ def _keep(trial: Trial, outcome: Outcome) -> None:
         )
 
 
-def join(name: str, params: OptunaParams) -> int:
-    """Run trials of a study until all are done; return how many this process ran.
+def join(names: Sequence[str], params: OptunaParams) -> int:
+    """Run trials of some studies until all are done; return how many this process ran.
 
     Args:
-        name: a file of ``studies/``.
+        names: files of ``studies/``.
         params: section ``optuna``.
 
     Raises:
-        InputError: the study is not planned in the storage.
+        InputError: a study is not planned in the storage.
     """
     if read("train", TrainParams).reads == "embeddings":
         torch.set_num_threads(1)  # as in xpool.training.runs, which says why
-    experiments = experiments_of(name)
     storage, lock = open_storage(params), claim_lock(params)
     there = set(optuna.get_all_study_names(storage))
     queues = []
-    for experiment in experiments:
+    for experiment in (one for name in names for one in experiments_of(name)):
         if experiment.name not in there:
             raise InputError(
                 f"{PARAMS_FILE}: optuna.storage: no study {experiment.name} there; plan it with "
-                f"'dvc repro ablate@{name}' on one machine, and give this one the same code, "
-                f"params and data ({paths.embeddings(setting(), experiment.benchmark)})"
+                f"'dvc repro ablate@{experiment.study}' on one machine, and give this one the same "
+                f"code, params and data ({paths.embeddings(setting(), experiment.benchmark)})"
             )
         queues.append(Queue(experiment, storage, lock))
     gc.freeze()  # accelerate collects after each training, and what was imported is the most of it

@@ -13,7 +13,7 @@ from typing import TypeVar
 
 import typer
 
-from xpool.project.errors import InputError
+from xpool.project.errors import BusyError, InputError
 from xpool.project.workspace import refused
 
 T = TypeVar("T")
@@ -24,6 +24,8 @@ STARTERS = (STARTED, "DVC_STAGE", "TORCHELASTIC_RUN_ID")
 """Variables in the environment of a command that no user started."""
 INPUT_ERROR = 2
 """Exit status after an :class:`InputError`, the same as after an unknown option."""
+BUSY = os.EX_TEMPFAIL
+"""Exit status after a :class:`BusyError`."""
 
 
 def die_with_parent() -> None:
@@ -88,6 +90,8 @@ def run(command: Callable[[], object]) -> None:
         logging.getLogger(ours).setLevel(logging.INFO)  # libraries log warnings only
     try:
         command()
+    except BusyError as error:
+        _end(str(error), BUSY)
     except InputError as error:
         _end(str(error))
     except OSError as error:
@@ -96,9 +100,9 @@ def run(command: Callable[[], object]) -> None:
         _end(line)
 
 
-def _end(message: str) -> None:
+def _end(message: str, status: int = INPUT_ERROR) -> None:
     print("error:", " ".join(message.splitlines()), file=sys.stderr)
-    sys.exit(INPUT_ERROR)
+    sys.exit(status)
 
 
 def run_alone(main: Callable[..., object]) -> None:

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from xpool.project.errors import InputError
+from xpool.project.errors import BusyError
 
 WORK = Path(".work")
 REFUSALS = {
@@ -79,7 +79,7 @@ def locked(path: Path) -> Iterator[None]:
     """Hold the lock of a file, which is made, while the block runs.
 
     Raises:
-        InputError: another process holds it.
+        BusyError: another process holds it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+") as lock:
@@ -87,7 +87,7 @@ def locked(path: Path) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             lock.seek(0)
-            raise InputError(
+            raise BusyError(
                 f"{path}: process {lock.read().strip() or '?'} already does this work; "
                 "wait for it or stop it"
             ) from None
@@ -110,7 +110,7 @@ def work_folder(stage: str, cell: str, digest: str, finished: str = "") -> Itera
         finished: entry of a folder whose work is finished; such folders are kept.
 
     Raises:
-        InputError: another process works on the same cell.
+        BusyError: another process works on the same cell.
     """
     folder = work_path(stage, cell, digest)
     with locked(folder.with_name(f"{cell}.lock")):

@@ -1,6 +1,7 @@
 """Train a method on a benchmark: ``results/<setting>/train/<method>/<benchmark>/<seed>/``.
 
-All seeds in one stage, since starting it takes as long as training on a small benchmark.
+All seeds in one stage, since starting it takes as long as training on a small benchmark;
+``xpool fleet`` trains one seed a process.
 """
 
 from typing import Annotated
@@ -11,6 +12,7 @@ import typer
 def main(
     method: Annotated[str, typer.Option(help="A method: xpool, a name under baselines, a path.")],
     benchmark: Annotated[str, typer.Option(help="A benchmark with recipes for this method.")],
+    seed: Annotated[int | None, typer.Option(help="One of the listed seeds.")] = None,
 ) -> None:
     """Train a method on a benchmark, with each seed.
 
@@ -19,10 +21,14 @@ def main(
 
     Example: xpool train --method xpool --benchmark msrvtt
     """
-    from xpool.project.params import read
+    from xpool.project.errors import InputError
+    from xpool.project.params import PARAMS_FILE, read
     from xpool.training.cell import read_cell
     from xpool.training.recipes import import_path
     from xpool.training.runs import train
 
+    seeds = read("seeds", list[int])
+    if seed is not None and seed not in seeds:
+        raise InputError(f"{PARAMS_FILE}: seeds: no {seed} among {seeds}; add it, or name another")
     path = import_path(method)
-    train([read_cell(path, benchmark, seed) for seed in read("seeds", list[int])])
+    train([read_cell(path, benchmark, one) for one in (seeds if seed is None else [seed])])

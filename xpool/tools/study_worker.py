@@ -1,4 +1,4 @@
-"""Run trials of a study: as many processes, on as many machines, as share its storage."""
+"""Run trials of studies: as many processes, on as many machines, as share its storage."""
 
 import logging
 from typing import Annotated
@@ -9,9 +9,9 @@ log = logging.getLogger(__name__)
 
 
 def main(
-    study: Annotated[str, typer.Option(help="A file of studies/, e.g. temperature.")],
+    study: Annotated[list[str], typer.Option(help="A file of studies/; may be given again.")],
 ) -> None:
-    """Run trials of a study beside other workers.
+    """Run trials of studies beside other workers.
 
     The stage ablate@<study> plans the trials and starts some workers itself. More may join at any
     time, from any checkout with the same code, params, data and optuna.storage.
@@ -23,4 +23,4 @@ def main(
     from xpool.project.params import read
 
     ran = join(study, read("optuna", OptunaParams))
-    log.info("%s: ran %d trials, and all are done", study, ran)
+    log.info("%s: ran %d trials, and all are done", ", ".join(study), ran)

@@ -144,6 +144,15 @@ def published(cell: Cell, folder: Path) -> None:
     keep_only(folder, finished)
 
 
+def is_done(cell: Cell) -> bool:
+    """Whether the published run of a cell is that of the params, data and code as they are now."""
+    accelerator, _, about = _shared(cell.benchmark, cell.train, wants_words(cell.method))
+    made = planned(cell, accelerator, about).folder / FINISHED / RECORD
+    run = paths.training(setting(), short_name(cell.method), cell.benchmark, cell.seed)
+    there = run / RECORD
+    return made.is_file() and there.is_file() and made.read_bytes() == there.read_bytes()
+
+
 def _train_one(cell: Cell) -> None:
     """Publish a cell's run, after training it unless a finished one has its fingerprint."""
     accelerator, data, about = _shared(cell.benchmark, cell.train, wants_words(cell.method))
