@@ -41,6 +41,10 @@ def write_ranks(params, sizes):
             folder = paths.training(here, method, benchmark, seed)
             write_evaluations(folder, scores, video_of_text, texts, rng)
         write_videos(here, benchmark, texts, videos["video_id"])
+    methods = ["xpool", *params["baselines"]]
+    cells = list(itertools.product(sizes, methods, params["seeds"]))
+    columns = ["benchmark", "method", "seed"]
+    pd.DataFrame(cells, columns=columns).to_csv(paths.ranked_cells(here), index=False)
 
 
 def write_videos(setting, benchmark, texts, videos):

@@ -65,7 +65,8 @@ def metrics_of(params, rng):
                 yield {
                     "benchmark": benchmark, "method": method, "seed": seed, "split": "test",
                     "selection": params["selection"], "direction": direction, "metric": metric,
-                    "value": value, "mixed": "", "n_text": sizes_of(params)[benchmark][0],
+                    "value": value, "mixed": "", "imported": "",
+                    "n_text": sizes_of(params)[benchmark][0],
                     "n_video": sizes_of(params)[benchmark][1],
                 }  # fmt: skip
 

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -82,9 +83,9 @@ def test_stage_writes_table_json_and_ranks():
     table = pd.read_csv(paths.metrics_table("mini"))
     assert list(table.columns) == [
         "benchmark", "method", "seed", "split", "selection", "direction", "metric", "value",
-        "n_text", "n_video", "mixed",
+        "n_text", "n_video", "mixed", "imported",
     ]  # fmt: skip
-    assert table["mixed"].isna().all()
+    assert table[["mixed", "imported"]].isna().all(axis=None)
     assert len(table) == 2 * 2 * 2 * (2 * 9 + 2)
     keys = ["benchmark", "method", "seed"]
     assert table[keys].drop_duplicates().equals(table[keys].drop_duplicates().sort_values(keys))
@@ -126,6 +127,45 @@ def test_stage_twice_gives_the_same_bytes():
     Path("params.yaml").write_text(yaml.safe_dump({**PARAMS, "seeds": [0, 1]}))
     ranks.main()
     assert first == {p: p.read_bytes() for p in Path("results").rglob("*") if p.is_file()}
+
+
+def metrics_of_cells():
+    """Metrics by cell, and the cells that the next stage takes."""
+    table = pd.read_csv(paths.metrics_table("mini"))
+    cells = pd.read_csv(paths.ranked_cells("mini")).itertuples(index=False, name=None)
+    return dict(list(table.groupby(["benchmark", "method", "seed"]))), set(cells)
+
+
+@pytest.mark.usefixtures("project")
+def test_stage_takes_the_runs_that_are_there(caplog):
+    """A method without a run on a benchmark is left out there, and so are seeds that one lacks."""
+    ranks.main()
+    before, all_cells = metrics_of_cells()
+    assert set(before) == all_cells == {(cell[1], cell[0], cell[2]) for cell in CELLS}
+    first, second = sorted({benchmark for benchmark, *_ in all_cells})
+    gone = {(first, "mean_pool", 0), (first, "mean_pool", 1), (second, "xpool", 1)}
+    for benchmark, method, seed in gone:
+        shutil.rmtree(paths.similarity("mini", method, benchmark, seed))
+    ranks.main()
+    after, cells = metrics_of_cells()
+    assert set(after) == cells == all_cells - gone - {(second, "mean_pool", 1)}
+    for cell, rows in after.items():
+        pd.testing.assert_frame_equal(
+            rows.reset_index(drop=True), before[cell].reset_index(drop=True)
+        )
+    assert f"left out: mean_pool on {second}, seed 1" in caplog.text
+
+
+@pytest.mark.usefixtures("project")
+def test_stage_refuses_methods_without_a_seed_in_common_and_no_run_at_all():
+    benchmark = CELLS[0][1]
+    shutil.rmtree(paths.similarity("mini", "xpool", benchmark, 0))
+    shutil.rmtree(paths.similarity("mini", "mean_pool", benchmark, 1))
+    with pytest.raises(InputError, match=rf"{benchmark}: no seed .*mean_pool \[0\]; xpool \[1\]"):
+        ranks.main()
+    shutil.rmtree(Path("results/mini/similarity"))
+    with pytest.raises(InputError, match="results/mini/similarity/.*: not found"):
+        ranks.main()
 
 
 @pytest.mark.usefixtures("project")

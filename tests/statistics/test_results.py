@@ -256,6 +256,48 @@ def test_runs_that_do_not_fit_are_refused_by_name(spoil, message):
         statistics.main()
 
 
+def leave_out(*gone):
+    """Let the stage before have ranked no run of these methods on the benchmarks."""
+    file = paths.ranked_cells("mini")
+    table = pd.read_csv(file)
+    for benchmark, method in gone:
+        table = table[(table["benchmark"] != benchmark) | (table["method"] != method)]
+    table.to_csv(file, index=False)
+
+
+@pytest.mark.usefixtures("project")
+def test_a_method_that_is_not_there_changes_no_figure_of_the_others():
+    before = made()
+    leave_out(("msvd", "self_attention"), ("msrvtt", "mean_pool"))
+    statistics.main()
+    after = made()
+    gone = {("msvd", "self_attention"), ("msrvtt", "mean_pool")}
+    for name, keys in (("cells", ["method"]), ("wins", ["against"]), ("selection", ["method"])):
+        kept = [
+            not any((b, m) in gone for m in names)
+            for b, *names in before[name][["benchmark", *keys]].itertuples(index=False)
+        ]
+        pd.testing.assert_frame_equal(
+            after[name], before[name][kept].reset_index(drop=True), check_dtype=False
+        )
+    pairs = after["comparisons"][["benchmark", "method", "against"]].drop_duplicates()
+    assert set(pairs.itertuples(index=False, name=None)) == {
+        ("msvd", "xpool", "mean_pool"), ("msrvtt", "xpool", "self_attention"),
+    }  # fmt: skip
+    assert set(after["slices"].query("benchmark == 'msvd'")["method"]) == {"xpool", "mean_pool"}
+
+
+@pytest.mark.usefixtures("project")
+def test_without_x_pool_nothing_is_held_against_it():
+    leave_out(("msvd", "xpool"), ("msrvtt", "xpool"))
+    statistics.main()
+    found = made()
+    assert set(found["cells"]["method"]) == {"mean_pool", "self_attention"}
+    assert set(found["comparisons"]["method"]) == {"self_attention"}
+    for name in ("wins", "slices", "interactions"):
+        assert found[name].empty
+
+
 @pytest.mark.usefixtures("project")
 def test_video_without_a_count_of_shots_is_refused_by_name():
     file = paths.shots("mini", "msvd")

@@ -135,6 +135,11 @@ def ranks(setting: str) -> Path:
     return Path("results", setting, "ranks")
 
 
+def ranked_cells(setting: str) -> Path:
+    """CSV table: benchmark, method and seed of each run that was ranked."""
+    return ranks(setting) / "cells.csv"
+
+
 def statistics(setting: str) -> Path:
     """Folder with intervals, comparisons and wins, one CSV table each."""
     return Path("results", setting, "statistics")

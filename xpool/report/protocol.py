@@ -3,15 +3,17 @@
 The captions of the tables state all of it. The printed names of methods and metrics are here too.
 """
 
+import itertools
 import json
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from xpool.data.benchmark import load
 from xpool.metrics import REPORTED
 from xpool.project import paths
 from xpool.project.params import read, setting
+from xpool.statistics.ranks import Scope
 
 METHODS = {
     "mean_pool": "Mean pooling",
@@ -88,6 +90,12 @@ class Protocol:
     """Encoder, which part of it was trained, and frames, in words."""
     zero_shot: bool = False
     """Whether the runs are of no epoch: the encoder as it was released."""
+    lacking: str = ""
+    """What params.yaml lists and is not compared, since runs are not there, in words."""
+
+    def runs(self) -> Iterator[tuple[str, int]]:
+        """Yield method and seed of each run."""
+        return itertools.product(self.methods, self.seeds)
 
     @property
     def synthetic(self) -> bool:
@@ -154,6 +162,32 @@ def in_order(methods: Iterable[str]) -> tuple[str, ...]:
     index = {method: number for number, method in enumerate(METHODS)}
     unknown = index["xpool"] - 0.5
     return tuple(sorted(methods, key=lambda method: (index.get(method, unknown), method)))
+
+
+def methods_of(protocols: Iterable[Protocol]) -> tuple[str, ...]:
+    """Return all methods that are compared on some benchmark, in the order of the rows."""
+    return in_order({method for protocol in protocols for method in protocol.methods})
+
+
+def narrowed(protocols: Iterable[Protocol], there: Scope) -> list[Protocol]:
+    """Return the protocols of the runs that are there; each says what its benchmark lacks.
+
+    Args:
+        protocols: from :func:`read_protocols`.
+        there: what is compared, a part of what they list.
+    """
+    protocols = list(protocols)
+    lost = [f"any run on {one.title}" for one in protocols if one.benchmark not in there]
+    found = []
+    for one in protocols:
+        if one.benchmark not in there:
+            continue
+        methods, seeds = there[one.benchmark]
+        absent = [method_name(method) for method in one.methods if method not in methods]
+        absent += [f"seed {seed} of every method" for seed in one.seeds if seed not in seeds]
+        lacking = f" NOT THERE: {', '.join([*absent, *lost])}." if absent or lost else ""
+        found.append(replace(one, methods=in_order(methods), seeds=tuple(seeds), lacking=lacking))
+    return found
 
 
 def backbone(description: Mapping[str, Any]) -> str:

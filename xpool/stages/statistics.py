@@ -22,19 +22,21 @@ def main() -> None:
     from xpool.project.params import read, setting
     from xpool.project.workspace import replacing
     from xpool.statistics.post_processing.results import all_results_of
+    from xpool.statistics.ranks import cells_of, ranked, scope
     from xpool.statistics.slices.attributes import SlicesParams
 
     began = time.monotonic()
+    methods = ["xpool", *read("baselines", list[str])]
+    wanted = cells_of(read("benchmarks", list[str]), methods, read("seeds", list[int]))
+    there = scope(ranked(setting(), wanted))
     tables_of = partial(
         all_results_of,
         setting=setting(),
-        methods=sorted(["xpool", *read("baselines", list[str])]),
-        seeds=sorted(read("seeds", list[int])),
+        there=there,
         slicing=read("slices", SlicesParams),
         post_processed=bool(read("post_processing.members", dict)),
     )
-    benchmarks = sorted(read("benchmarks", list[str]))
-    parts = list(side_by_side(tables_of, benchmarks, "the statistics of a benchmark"))
+    parts = list(side_by_side(tables_of, list(there), "the statistics of a benchmark"))
     for name in parts[0]:
         with replacing(paths.statistics(setting()) / f"{name}.csv") as file:
             pd.concat([of_benchmark[name] for of_benchmark in parts]).to_csv(

@@ -67,6 +67,16 @@ def mixed(setting: str, cells: Iterable[Coordinates]) -> dict[Coordinates, str]:
     return found
 
 
+def imported(setting: str, cells: Iterable[Coordinates]) -> dict[Coordinates, str]:
+    """Return the file from which each run was imported, for those that were not trained here."""
+    files = {}
+    for benchmark, method, seed in cells:
+        record = read_record(paths.training(setting, method, benchmark, seed))
+        if "imported" in record:
+            files[benchmark, method, seed] = str(record["imported"]["file"])
+    return files
+
+
 def refuse(found: Mapping[Coordinates, str]) -> None:
     """Refuse the first of the runs that :func:`mixed` found.
 

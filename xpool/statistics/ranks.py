@@ -6,7 +6,7 @@ manifest tell which videos share one: :func:`same_caption`.
 """
 
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,13 @@ from xpool.data.manifest import read_manifest
 from xpool.metrics import Ranks, ranks, recall_of_any
 from xpool.project import paths
 from xpool.project.errors import InputError
-from xpool.project.made import made
+from xpool.project.made import made, read_made
 from xpool.project.workspace import replacing
 
 Coordinates = tuple[str, str, int]
 """Benchmark, method and seed of a cell."""
+Scope = dict[str, tuple[list[str], list[int]]]
+"""Methods and seeds that are compared on each benchmark."""
 Nested = dict[str, dict[str, dict[str, dict[str, dict[str, float]]]]]
 """Metrics by benchmark, method, seed, direction and name, as ``dvc metrics show`` prints them."""
 
@@ -173,11 +175,77 @@ def cells_of(
     return list(itertools.product(sorted(benchmarks), sorted(methods), sorted(seeds)))
 
 
+def scope(cells: Iterable[Coordinates]) -> Scope:
+    """Return what is compared where some cells of a comparison are not there.
+
+    On each benchmark these are the methods that have a run, and the seeds of which all of them have
+    one: a method of one run and another of several could not be compared.
+
+    Args:
+        cells: those that are there.
+
+    Raises:
+        InputError: the methods of a benchmark have no seed in common.
+
+    Example:
+        >>> scope([("msvd", "mean_pool", 0), ("msvd", "xpool", 1), ("msvd", "xpool", 0)])
+        {'msvd': (['mean_pool', 'xpool'], [0])}
+    """
+    found: Scope = {}
+    for benchmark, of_benchmark in itertools.groupby(sorted(set(cells)), lambda cell: cell[0]):
+        seeds: dict[str, set[int]] = {}
+        for _, method, seed in of_benchmark:
+            seeds.setdefault(method, set()).add(seed)
+        shared = sorted(set.intersection(*seeds.values()))
+        if not shared:
+            named = "; ".join(f"{method} {sorted(its)}" for method, its in seeds.items())
+            raise InputError(
+                f"{benchmark}: no seed of which every method has a scored run ({named}); score "
+                "runs of the same seed, or take a method off the lists in params.yaml"
+            )
+        found[benchmark] = sorted(seeds), shared
+    return found
+
+
+def cells_in(there: Scope) -> list[Coordinates]:
+    """Return the cells of a scope, sorted."""
+    return [cell for benchmark, parts in there.items() for cell in cells_of([benchmark], *parts)]
+
+
+def scored(setting: str, cells: Iterable[Coordinates]) -> list[Coordinates]:
+    """Return those of the cells that have been scored.
+
+    Raises:
+        InputError: none has.
+    """
+    cells = list(cells)
+    found = [
+        (benchmark, method, seed)
+        for benchmark, method, seed in cells
+        if paths.similarity(setting, method, benchmark, seed).is_dir()
+    ]
+    if not found:
+        benchmark, method, seed = cells[0]
+        made(paths.similarity(setting, method, benchmark, seed))
+    return found
+
+
+def ranked(setting: str, cells: Iterable[Coordinates]) -> list[Coordinates]:
+    """Return those of the cells that the stage ``ranks`` has ranked.
+
+    Raises:
+        InputError: the stage has not run.
+    """
+    table = read_made(paths.ranked_cells(setting))
+    return sorted(set(cells) & set(table.itertuples(index=False, name=None)))
+
+
 def rank_all(
     setting: str,
-    cells: Iterable[Coordinates],
+    cells: Sequence[Coordinates],
     selection: str,
     mixed: Mapping[Coordinates, str],
+    imported: Mapping[Coordinates, str],
 ) -> tuple[pd.DataFrame, Nested]:
     """Write the ranks of each cell, and return the metrics of all.
 
@@ -186,6 +254,7 @@ def rank_all(
         cells: of :func:`cells_of`.
         selection: the selection rule of the runs.
         mixed: of :func:`xpool.statistics.mixing.mixed`.
+        imported: of :func:`xpool.statistics.mixing.imported`.
 
     Returns:
         The metrics in long form, one value a row, and nested.
@@ -205,5 +274,10 @@ def rank_all(
         nested.setdefault(benchmark, {}).setdefault(method, {})[str(seed)] = values
         run = {"benchmark": benchmark, "method": method, "seed": seed}
         of_run = metric_rows(run, selection, values, len(texts), len(videos))
-        rows += [row | {"mixed": mixed.get((benchmark, method, seed), "")} for row in of_run]
+        cell = benchmark, method, seed
+        labels = {"mixed": mixed.get(cell, ""), "imported": imported.get(cell, "")}
+        rows += [row | labels for row in of_run]
+    table = pd.DataFrame(cells, columns=["benchmark", "method", "seed"])
+    with replacing(paths.ranked_cells(setting)) as file:
+        table.to_csv(file, index=False, lineterminator="\n")
     return pd.DataFrame(rows), nested

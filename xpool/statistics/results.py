@@ -184,10 +184,10 @@ def wins(
             f"video {missing[0]} of {benchmark} has no count of shot changes; run 'dvc repro shots'"
         )
     of_query = shots.loc[list(video["t2v"])].to_numpy()
-    ours = _values(runs["t2v"]["xpool"], "MnR")
     parts = [pd.DataFrame(columns=["benchmark", "against", *WINS_COLUMNS])]
-    for against in sorted(set(runs["t2v"]) - {"xpool"}):
-        theirs = _values(runs["t2v"][against], "MnR")
+    others = sorted(set(runs["t2v"]) - {"xpool"}) if "xpool" in runs["t2v"] else []
+    for against in others:
+        ours, theirs = (_values(runs["t2v"][name], "MnR") for name in ("xpool", against))
         better = np.sign((theirs - ours).mean(axis=0))
         rng = _generator(benchmark, against)
         found = wins_by_shots(better, video["t2v"], of_query, rng, REPLICATES)
@@ -298,7 +298,7 @@ def results_of(
     Args:
         setting: the setting in force.
         benchmark: short name of a benchmark.
-        methods: short names, X-Pool among them.
+        methods: short names; without X-Pool, the tables of what it adds are empty.
         seeds: seeds of the runs.
         slicing: section ``slices``.
 
@@ -309,6 +309,8 @@ def results_of(
     runs, queries = read_runs(setting, benchmark, methods, seeds)
     video = {direction: of_direction.video for direction, of_direction in queries.items()}
     attributes = query_attributes(setting, benchmark, queries["t2v"].ids, slicing)
+    if "xpool" not in methods:
+        attributes = attributes.iloc[:, :0]
     hits = {method: _values(ranks, "R@1") for method, ranks in runs["t2v"].items()}
     return {
         "cells": cells(benchmark, runs, video),

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from xpool.project import paths
 from xpool.project.made import made
 from xpool.report.commands import of_methods
-from xpool.report.protocol import Protocol, method_name
+from xpool.report.protocol import Protocol, method_name, methods_of
 from xpool.report.studies.curves import on_front
 from xpool.report.style import STYLE, colours, headline, legend, method_handles, panels
 from xpool.report.typesetting import NO_FIGURE, Group, Row, Table
@@ -36,13 +36,13 @@ def read_costs(protocols: Sequence[Protocol]) -> pd.DataFrame:
         InputError: a file is missing.
     """
     rows = []
-    for method in protocols[0].methods:
+    for method in methods_of(protocols):
         file = made(paths.cost(protocols[0].setting, method))
         found = json.loads(file.read_text(encoding="utf-8"))
         rows += [
             {"benchmark": p.benchmark, "method": method} | found[p.benchmark]
             for p in protocols
-            if p.benchmark in found
+            if p.benchmark in found and method in p.methods
         ]
     return pd.DataFrame(rows)
 
@@ -75,13 +75,16 @@ def methods_table(protocols: Sequence[Protocol], rows: pd.DataFrame) -> Table:
         protocols: what is compared.
         rows: from :func:`with_quality`.
     """
-    first = protocols[0]
+    first, methods = protocols[0], methods_of(protocols)
     groups = []
     for family, (heading, index) in FAMILIES.items():
         of_family = rows[rows["family"] == family]
-        listed = [m for m in first.methods if (of_family["method"] == m).any()]
+        listed = [m for m in methods if (of_family["method"] == m).any()]
         if listed:
-            lines = tuple(_line(m, of_family[of_family["method"] == m], index) for m in listed)
+            benchmarks = [protocol.benchmark for protocol in protocols]
+            lines = tuple(
+                _line(m, of_family[of_family["method"] == m], index, benchmarks) for m in listed
+            )
             groups.append(Group(heading=heading, rows=lines))
     heads = ("parameters", "ms a query", "kB a video", "index")
     titles = [protocol.title for protocol in protocols]
@@ -103,15 +106,18 @@ def methods_table(protocols: Sequence[Protocol], rows: pd.DataFrame) -> Table:
         notes=(),
         figures=rows.drop(columns="two_stage").assign(setting=first.setting),
         commands=of_methods(
-            first.methods, (line for group in groups for line in group.rows), what=f"on {titles[0]}"
+            methods, (line for group in groups for line in group.rows), what=f"on {titles[0]}"
         ),
     )
 
 
-def _line(method: str, rows: pd.DataFrame, index: str) -> Row:
+def _line(method: str, rows: pd.DataFrame, index: str, benchmarks: Sequence[str]) -> Row:
+    of_benchmark = {row["benchmark"]: row for row in rows.to_dict("records")}
     recalls = [
-        " / ".join(f"{row[name]:.1f}" for name in ("R@1", "R@5", "R@10"))
-        for _, row in rows.iterrows()
+        " / ".join(f"{of_benchmark[name][metric]:.1f}" for metric in ("R@1", "R@5", "R@10"))
+        if name in of_benchmark
+        else NO_FIGURE
+        for name in benchmarks
     ]
     cells = (
         *recalls,
@@ -136,7 +142,7 @@ def pareto(protocols: Sequence[Protocol], rows: pd.DataFrame) -> Figure:
     """
     with mpl.rc_context(STYLE):
         figure, (axes,) = panels(1, len(protocols), width=3.1, height=3.4)
-        methods = protocols[0].methods
+        methods = methods_of(protocols)
         palette = colours(methods)
         for axis, protocol in zip(axes, protocols, strict=True):
             here = rows[rows["benchmark"] == protocol.benchmark]
@@ -159,7 +165,7 @@ def two_stage(protocols: Sequence[Protocol], rows: pd.DataFrame) -> Table:
         protocols: what is compared.
         rows: from :func:`read_costs`.
     """
-    first = protocols[0]
+    first, methods = protocols[0], methods_of(protocols)
     curves = pd.DataFrame(
         [
             {"benchmark": row["benchmark"], "method": row["method"]} | point
@@ -171,7 +177,7 @@ def two_stage(protocols: Sequence[Protocol], rows: pd.DataFrame) -> Table:
     groups = []
     for protocol in protocols:
         of_benchmark = curves[curves["benchmark"] == protocol.benchmark] if len(curves) else curves
-        listed = [m for m in first.methods if len(curves) and (of_benchmark["method"] == m).any()]
+        listed = [m for m in methods if len(curves) and (of_benchmark["method"] == m).any()]
         lines = [
             _exactness(m, of_benchmark[of_benchmark["method"] == m].set_index("k"), lengths)
             for m in listed
@@ -192,7 +198,7 @@ def two_stage(protocols: Sequence[Protocol], rows: pd.DataFrame) -> Table:
         notes=(),
         figures=curves.assign(setting=first.setting),
         commands=of_methods(
-            first.methods,
+            methods,
             (line for group in groups[:1] for line in group.rows),
             what=f"on {first.title}, K = {lengths[0] if lengths else 1},",
         ),

@@ -8,7 +8,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from xpool.report.protocol import Protocol, method_name
+from xpool.report.protocol import Protocol, method_name, methods_of
 from xpool.report.results.significance import LEVEL
 from xpool.report.style import STYLE, colours, headline, legend, method_handles, panels
 
@@ -25,7 +25,7 @@ def recalls(protocols: Sequence[Protocol], metrics: pd.DataFrame, means: pd.Data
     """
     with mpl.rc_context(STYLE):
         figure, (axes,) = _panels(protocols, rows=1)
-        methods = protocols[0].methods
+        methods = methods_of(protocols)
         for panel, protocol in zip(axes, protocols, strict=True):
             common = {
                 "x": "metric",
@@ -58,7 +58,7 @@ def curves(protocols: Sequence[Protocol], rows: pd.DataFrame) -> Figure:
     """
     with mpl.rc_context(STYLE):
         figure, axes = _panels(protocols, rows=2)
-        methods = protocols[0].methods
+        methods = methods_of(protocols)
         split = "test" if protocols[0].selection == "test_window" else "validation"
         for column, protocol in enumerate(protocols):
             runs = rows[rows["benchmark"] == protocol.benchmark]
@@ -95,7 +95,7 @@ def differences(protocols: Sequence[Protocol], comparisons: pd.DataFrame) -> Fig
     """
     rows = comparisons[(comparisons["method"] == "xpool") & (comparisons["metric"] == "R@1")]
     with mpl.rc_context({**STYLE, "axes.grid.axis": "x"}):
-        baselines = [method for method in protocols[0].methods if method != "xpool"]
+        baselines = [method for method in methods_of(protocols) if method != "xpool"]
         figure, (axes,) = _panels(protocols, rows=1)
         palette = colours(baselines)
         lines = [(way, against) for way in ("t2v", "v2t") for against in baselines]
@@ -133,7 +133,7 @@ def wins(protocols: Sequence[Protocol], rows: pd.DataFrame) -> Figure:
         rows: ``wins`` as :mod:`xpool.statistics.results` writes them.
     """
     with mpl.rc_context(STYLE):
-        baselines = [method for method in protocols[0].methods if method != "xpool"]
+        baselines = [method for method in methods_of(protocols) if method != "xpool"]
         palette = colours(baselines)
         figure, axes = _panels(protocols, rows=max(1, len(baselines)))
         for row, against in enumerate(baselines):

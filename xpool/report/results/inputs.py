@@ -11,12 +11,28 @@ import pandas as pd
 from xpool.project import paths
 from xpool.project.errors import InputError
 from xpool.project.made import read_made
-from xpool.report.protocol import DIRECTIONS, METRICS, Protocol
+from xpool.report.protocol import DIRECTIONS, METRICS, Protocol, methods_of, narrowed
+from xpool.statistics.ranks import scope
 
 MAY_BE_EMPTY = ("selection", "slices", "interactions")
 """Statistics without rows where nothing was trained, no attribute is listed, or bins are few."""
 DUPLICATES = ("R@1 dup", "dup")
 """Metrics of captions that several videos share: see :func:`xpool.statistics.ranks.metrics_of`."""
+
+
+def there(protocols: Sequence[Protocol]) -> list[Protocol]:
+    """Return the protocols of the runs that the stage ``ranks`` found.
+
+    Args:
+        protocols: of all that params.yaml lists.
+
+    Raises:
+        InputError: the stage has not run.
+    """
+    table = read_made(paths.metrics_table(protocols[0].setting))
+    cells = set(table[["benchmark", "method", "seed"]].itertuples(index=False, name=None))
+    listed = {(p.benchmark, method, seed) for p in protocols for method, seed in p.runs()}
+    return narrowed(protocols, scope(cells & listed))
 
 
 def read_statistics(name: str, protocols: Sequence[Protocol]) -> pd.DataFrame:
@@ -33,12 +49,16 @@ def read_statistics(name: str, protocols: Sequence[Protocol]) -> pd.DataFrame:
     file = paths.statistics(protocols[0].setting) / f"{name}.csv"
     again = "run 'dvc repro' to make it again"
     table = read_made(file)
-    seeds = len(protocols[0].seeds)
-    if "n_seeds" in table and (table["n_seeds"] != seeds).any():
-        found = table["n_seeds"][table["n_seeds"] != seeds].iloc[0]
-        raise InputError(f"{file}: of {found} seeds, and params.yaml lists {seeds}; {again}")
-    benchmarks, methods = {p.benchmark for p in protocols}, set(protocols[0].methods)
-    kept = table["benchmark"].isin(benchmarks)
+    seeds = {p.benchmark: len(p.seeds) for p in protocols}
+    methods = set(methods_of(protocols))
+    kept = table["benchmark"].isin(seeds)
+    if "n_seeds" in table:
+        expected = table["benchmark"].map(seeds)
+        for of_table, number in zip(table["n_seeds"][kept], expected[kept], strict=True):
+            if of_table != number:
+                raise InputError(
+                    f"{file}: of {of_table} seeds, and params.yaml lists {number:.0f}; {again}"
+                )
     for column in ("method", "against"):
         if column in table:
             kept &= table[column].isin(methods)
@@ -46,12 +66,14 @@ def read_statistics(name: str, protocols: Sequence[Protocol]) -> pd.DataFrame:
     if name in MAY_BE_EMPTY:
         return found
     side = "method" if name == "cells" else "against"
-    others = methods if name == "cells" else methods - {"xpool"}
     have = set(zip(found["benchmark"], found[side], strict=True))
-    for benchmark in sorted(benchmarks):
+    for protocol in sorted(protocols, key=lambda one: one.benchmark):
+        others = set(protocol.methods)
+        if name != "cells":  # what X-Pool is held against
+            others = others - {"xpool"} if "xpool" in others else set()
         for method in sorted(others):
-            if (benchmark, method) not in have:
-                raise InputError(f"{file}: nothing of {method} on {benchmark}; {again}")
+            if (protocol.benchmark, method) not in have:
+                raise InputError(f"{file}: nothing of {method} on {protocol.benchmark}; {again}")
     return found
 
 
@@ -69,7 +91,7 @@ def read_metrics(protocols: Sequence[Protocol]) -> pd.DataFrame:
     file = paths.metrics_table(protocols[0].setting)
     table = read_made(file)
     keys = ["benchmark", "method", "seed", "direction", "metric"]
-    columns = [*keys, "value", "selection", "n_text", "n_video", "mixed"]
+    columns = [*keys, "value", "selection", "n_text", "n_video", "mixed", "imported"]
     if absent := [column for column in columns if column not in table]:
         raise InputError(f"{file}: no column {absent[0]}; run 'dvc repro' to make it again")
     figures = table.set_index(keys)
@@ -79,8 +101,7 @@ def read_metrics(protocols: Sequence[Protocol]) -> pd.DataFrame:
     wanted = [
         (protocol.benchmark, method, seed, direction, metric)
         for protocol in protocols
-        for method in protocol.methods
-        for seed in protocol.seeds
+        for method, seed in protocol.runs()
         for direction in DIRECTIONS
         for metric in (*METRICS, "R@50", "tied", *(DUPLICATES if direction == "t2v" else ()))
     ]
@@ -109,7 +130,7 @@ def read_curves(protocols: Sequence[Protocol]) -> pd.DataFrame:
     Raises:
         InputError: a run has no curve.
     """
-    cells = [(p, method, seed) for p in protocols for method in p.methods for seed in p.seeds]
+    cells = [(p, method, seed) for p in protocols for method, seed in p.runs()]
     parts = []
     for protocol, method, seed in cells:
         folder = paths.training(protocol.setting, method, protocol.benchmark, seed)

@@ -17,7 +17,7 @@ from xpool.project.errors import InputError
 from xpool.project.made import read_made
 from xpool.project.params import read
 from xpool.report.commands import of_stage
-from xpool.report.protocol import DIRECTIONS, METRICS, Protocol, method_name
+from xpool.report.protocol import DIRECTIONS, METRICS, Protocol, method_name, methods_of
 from xpool.report.results.published import headings, judged, on_benchmark
 from xpool.report.results.published import notes as sources
 from xpool.report.style import STYLE, colours, headline, legend, method_handles, panels
@@ -58,7 +58,7 @@ def read_post_processing(protocols: Sequence[Protocol]) -> tuple[pd.DataFrame, p
     found = []
     for table in tables:
         kept = table["benchmark"].isin([protocol.benchmark for protocol in protocols])
-        kept &= table["method"].isin(protocols[0].methods)
+        kept &= table["method"].isin(methods_of(protocols))
         found.append(table[kept & table["post_processing"].isin(members)].reset_index(drop=True))
     return found[0], found[1]
 
@@ -141,7 +141,7 @@ def together_figure(
         rows: the second table of :func:`read_post_processing`.
         cells: the plain rows, from :func:`xpool.report.results.inputs.read_statistics`.
     """
-    methods, labels = protocols[0].methods, list(dict.fromkeys(rows["label"]))
+    methods, labels = methods_of(protocols), list(dict.fromkeys(rows["label"]))
     palette = colours(methods)
     styles: dict[str, Any] = {label: _STYLES[i % len(_STYLES)] for i, label in enumerate(labels)}
     plain = cells[(cells["direction"] == "t2v") & (cells["metric"] == "R@1")]

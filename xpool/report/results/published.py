@@ -84,6 +84,7 @@ def judged(
     keys = ["benchmark", "method", "direction", "metric"]
     runs = metrics.groupby(keys)["value"]
     sizes = cells.set_index(keys)["n_independent"]
+    foreign = set(metrics[metrics["imported"].notna()].groupby(keys[:2]).groups)
     on_test = selection[selection["rule"] == CHOSEN_ON_TEST].groupby(keys[:2])
     missing = cache(partial(_missing, protocol))  # reads the records of all runs of a method
     words = []
@@ -97,12 +98,13 @@ def judged(
             words.append(NO_RUNS)
             continue
         ours, rule = runs.get_group(key).to_numpy(), _SELECTED_ON[protocol.selection]
+        rule = "unknown" if key[:2] in foreign else rule
         logged = row["direction"] == "t2v" and key[:2] in on_test.groups
         if row["selected_on"] == "test" and rule != "test" and logged:
             ours, rule = on_test.get_group(key[:2])[row["metric"]].to_numpy(), "test"
         reasons = _obstacles(protocol, metrics, row, rule, missing)
         found = verdict(ours, row["mean"], float(sizes[key]), obstacles=reasons)
-        chosen = rule != _SELECTED_ON[protocol.selection] and not reasons
+        chosen = rule == "test" and _SELECTED_ON[protocol.selection] != "test" and not reasons
         words.append(found.label + (f" (ours selected on test too: {ours.mean():.1f})" * chosen))
     return published.assign(verdict=words)
 
@@ -190,7 +192,7 @@ def _obstacles(
         split=benchmark.protocol.format(**protocol.options),
         selected_on=selected_on,
         test_size=(int(runs["n_text"].iloc[0]), int(runs["n_video"].iloc[0])),
-        held_out=int(protocol.options[carved]) if carved else 0,
+        held_out=int(protocol.options[carved]) if carved and selected_on != "unknown" else 0,
         missing=missing(str(row["method"])),
     )
     return obstacles(ours, theirs)
@@ -208,6 +210,8 @@ def _missing(protocol: Protocol, method: str) -> int:
     for seed in protocol.seeds:
         folder = paths.training(protocol.setting, method, protocol.benchmark, seed)
         record = read_record(folder)
+        if "imported" in record:  # trained on what its authors say
+            continue
         for name in ("training_videos", "training_captions"):
             if name not in record:
                 raise InputError(f"{folder / RECORD}: no {name}; run 'dvc repro' to make it again")

@@ -13,7 +13,7 @@ import pandas as pd
 from xpool.project import paths
 from xpool.project.errors import InputError
 from xpool.report.commands import of_methods
-from xpool.report.protocol import DIRECTIONS, METRICS, Protocol, method_name
+from xpool.report.protocol import DIRECTIONS, METRICS, Protocol, method_name, methods_of
 from xpool.report.results.published import files_in_words, headings, judged, on_benchmark
 from xpool.report.results.published import notes as sources
 from xpool.report.results.significance import (
@@ -50,7 +50,7 @@ def benchmark_table(
     measured, cells, comparisons = (
         table[table["benchmark"] == protocol.benchmark] for table in (metrics, cells, comparisons)
     )
-    ours = _ours(protocol, standing(cells, comparisons))
+    ours = _ours([protocol], standing(cells, comparisons), measured)
     others = judged(protocol, on_benchmark(protocol, published), metrics, cells, selection)
     figures = pd.concat([ours, others], ignore_index=True)
     keys = [(direction, metric) for direction in DIRECTIONS for metric in METRICS]
@@ -106,7 +106,7 @@ def summary_table(
     primary = (comparisons["direction"] == "t2v") & (comparisons["metric"] == "R@1")
     comparisons = comparisons[primary]
     comparisons = comparisons.assign(p_table=holm(comparisons["p_value"].to_numpy(float)))
-    ours = _ours(first, standing(chosen[0], comparisons))
+    ours = _ours(protocols, standing(chosen[0], comparisons), metrics)
     sizes = chosen[1].drop_duplicates("benchmark")
     chance = sizes[["benchmark", "direction", "metric"]].assign(
         method="chance", label="Chance", kind="chance", mean=100 / sizes["n_video"], n_seeds=0
@@ -121,10 +121,11 @@ def summary_table(
         name="summary",
         caption=(
             f"{first.heading('Summary')} Text-to-video R@1 in percent on the test split; "
-            f"{first.spread()}. Bold and {DIFFERS} as in the tables of the benchmarks; "
+            f"{_spread(protocols)}. Bold and {DIFFERS} as in the tables of the benchmarks; "
             f"{DIFFERS_IN_TABLE} and p over the table are corrected for the {len(comparisons)} "
             "comparisons of this one; the difference is of the same queries; chance is one in the "
-            f"number of videos. {first.how()}{_mixed(metrics)}"
+            f"number of videos. {first.how()}{_mixed(metrics)}{_imported(metrics)}"
+            f"{''.join(f' {p.title}:{p.lacking}' for p in protocols if p.lacking)}"
         ),
         columns=tuple((head, protocol.title) for protocol in protocols),
         names=tuple(protocol.title for protocol in protocols),
@@ -134,15 +135,23 @@ def summary_table(
         ),
         notes=tuple(f"{p.title}: {_tested(p, metrics)}." for p in protocols),
         figures=_stored(figures, first),
-        commands=of_methods(first.methods, rows, what=f"on {first.title}"),
+        commands=of_methods(methods_of(protocols), rows, what=f"on {first.title}"),
     )
 
 
-def _ours(protocol: Protocol, cells: pd.DataFrame) -> pd.DataFrame:
-    """Return the measured rows, in the order of the methods."""
-    order = {method: number for number, method in enumerate(protocol.methods)}
+def _ours(
+    protocols: Sequence[Protocol], cells: pd.DataFrame, metrics: pd.DataFrame
+) -> pd.DataFrame:
+    """Return the measured rows, in the order of the methods; imported ones say so."""
+    order = {method: number for number, method in enumerate(methods_of(protocols))}
     rows = cells.sort_values("method", key=lambda column: column.map(order), kind="stable")
-    return rows.assign(kind="measured", label=rows["method"].map(method_name))
+    keys = ["benchmark", "method"]
+    foreign = set(metrics[metrics["imported"].notna()].groupby(keys).groups)
+    labels = [
+        method_name(key[1]) + (" (imported)" if key in foreign else "")
+        for key in rows[keys].itertuples(index=False, name=None)
+    ]
+    return rows.assign(kind="measured", label=labels)
 
 
 def _lead(comparisons: pd.DataFrame) -> list[pd.DataFrame]:
@@ -232,14 +241,36 @@ def _caption(protocol: Protocol, measured: pd.DataFrame, comparisons: pd.DataFra
         f"{protocol.spread()}. {marks_in_words(comparisons)} {protocol.how()} "
         "What ties with the right answer counts as before "
         f"or after it with equal chance (at most {tied:.1f} % of a run's queries tie)."
-        f"{_mixed(measured)}"
+        f"{_mixed(measured)}{_imported(measured)}{protocol.lacking}"
     )
+
+
+def _spread(protocols: Sequence[Protocol]) -> str:
+    """Return what the figures in a cell are; by benchmark where their seeds differ."""
+    if len({protocol.seeds for protocol in protocols}) == 1:
+        return protocols[0].spread()
+    return "; ".join(f"{protocol.title}: {protocol.spread()}" for protocol in protocols)
 
 
 def _mixed(metrics: pd.DataFrame) -> str:
     """Name the runs that differ in more than what is compared; empty if none does."""
     odd = metrics[metrics["mixed"].notna()].drop_duplicates(["benchmark", "method", "seed"])
     return "".join(f" MIXED RUNS: {difference}." for difference in odd["mixed"])
+
+
+def _imported(metrics: pd.DataFrame) -> str:
+    """Name the runs whose weights other code trained; empty if there is none."""
+    keys = ["benchmark", "method", "seed"]
+    foreign = metrics[metrics["imported"].notna()].drop_duplicates(keys)
+    named = [
+        f"{method_name(str(row.method))} on {row.benchmark}, seed {row.seed}, from {row.imported}"
+        for row in foreign.itertuples()
+    ]
+    if not named:
+        return ""
+    return (
+        f" IMPORTED, trained and selected by other code, not under this budget: {'; '.join(named)}."
+    )
 
 
 def _tested(protocol: Protocol, metrics: pd.DataFrame) -> str:

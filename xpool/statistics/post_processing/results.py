@@ -19,6 +19,7 @@ from xpool.project.errors import InputError
 from xpool.project.made import made, read_made
 from xpool.project.seeds import seed_for
 from xpool.statistics.bootstrap import interval
+from xpool.statistics.ranks import Scope
 from xpool.statistics.results import REPLICATES, cells, read_runs, results_of
 from xpool.statistics.slices.attributes import SlicesParams
 
@@ -26,8 +27,7 @@ from xpool.statistics.slices.attributes import SlicesParams
 def all_results_of(
     benchmark: str,
     setting: str,
-    methods: Sequence[str],
-    seeds: Sequence[int],
+    there: Scope,
     slicing: SlicesParams,
     post_processed: bool,
 ) -> dict[str, pd.DataFrame]:
@@ -36,11 +36,11 @@ def all_results_of(
     Args:
         benchmark: short name of a benchmark.
         setting: the setting in force.
-        methods: short names.
-        seeds: seeds of the runs.
+        there: what is compared.
         slicing: section ``slices``.
         post_processed: whether there are rows with post-processing.
     """
+    methods, seeds = there[benchmark]
     found = results_of(setting, benchmark, methods, seeds, slicing)
     return found | (post_results_of(setting, benchmark, methods, seeds) if post_processed else {})
 

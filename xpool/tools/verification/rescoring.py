@@ -25,6 +25,7 @@ from xpool.project.params import validate
 from xpool.project.provenance import environment
 from xpool.project.records import RECORD, differences
 from xpool.statistics import ranks as ranking
+from xpool.statistics.mixing import imported
 from xpool.tools.verification.checks import Check, Run, compared
 from xpool.training.cell import Cell
 from xpool.training.data import open_data
@@ -142,8 +143,10 @@ def _figures(run: Run, selection: str, source: Scores) -> Iterator[Check]:
         return
     values = ranking.metrics_of(both, matrix, same)
     named = {"benchmark": run.benchmark, "method": run.method, "seed": run.seed}
-    rows = ranking.metric_rows(named, selection, values, len(texts), len(videos))
-    yield _table(paths.metrics_table(run.setting), pd.DataFrame(rows), named)
+    rows = pd.DataFrame(ranking.metric_rows(named, selection, values, len(texts), len(videos)))
+    cell = run.benchmark, run.method, run.seed
+    origin = imported(run.setting, [cell]).get(cell, np.nan)  # as an empty field is read
+    yield _table(paths.metrics_table(run.setting), rows.assign(imported=origin), named)
     yield _nested(paths.metrics(run.setting), run, values)
 
 
