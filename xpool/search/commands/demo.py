@@ -10,7 +10,9 @@ PORT = 8090
 def main(
     port: Annotated[int, typer.Option(help="Port on 127.0.0.1.", min=1, max=65535)] = PORT,
 ) -> None:
-    """Serve a page to search with any run, two methods side by side, until Ctrl-C.
+    """Serve a page to search with any run, until Ctrl-C.
+
+    It shows two methods side by side.
 
     Example: xpool demo --port 8091
     """

@@ -23,9 +23,10 @@ def main(
     ] = None,
     html: Annotated[Path | None, typer.Option(help="Write a page where the videos play.")] = None,
 ) -> None:
-    """Print the videos that a run finds for a sentence, with the frames that decided.
+    """Print the videos that a run finds for a sentence.
 
-    Searches the test split of the run's benchmark, or an index made by `xpool index`.
+    With the frames that decided. Searches the test split of the run's benchmark, or an index made
+    by `xpool index`.
 
     Example: xpool search results/mini/train/xpool/msrvtt/0 "a red circle slides to the left"
     """
