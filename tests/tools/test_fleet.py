@@ -159,12 +159,12 @@ def test_the_plan_counts_hours_and_disk_of_what_is_known(monkeypatch):
     trials = [plan.Trials("search", 12, 8, 1800.0), plan.Trials("later", None, 0, None)]
     lines = list(estimate.in_words(cells, trials, slots=2))
     assert lines[:-1] == [
-        "train xpool on msvd, seeds 0, 1: 2.0 h and 6 GB each",
+        "train xpool on msvd, seeds 0, 1: 2.0 h and 6.0 GB each",
         "train mean_pool on msvd, seeds 2: unknown time and unknown disk each",
         "study search: 4 of 12 trials, 0.5 h each",
         "study later: its trials show when all cells are trained",
     ]
-    assert lines[-1].startswith("in all 3.0 h and 12 GB, beside what is unknown; ")
+    assert lines[-1].startswith("in all 3.0 h and 12.0 GB, beside what is unknown; ")
 
 
 # --- the end of a command ---

@@ -202,7 +202,8 @@ def _connected() -> Any:
         except (ConnectionError, RuntimeError, ValueError) as error:
             raise InputError(
                 f"{ADDRESS}: no Ray answers at {address} ({' '.join(str(error).split())}); start "
-                "it, or unset the variable to use this machine"
+                "it, set RAY_AUTH_MODE=token if it asks for one, or unset the variable to use this "
+                "machine"
             ) from error
         return ray
     try:

@@ -70,7 +70,9 @@ def _time(hours: float | None) -> str:
 
 
 def _gb(gb: float | None) -> str:
-    return "unknown disk" if gb is None else f"{gb:.2g} GB" if gb < 10 else f"{gb:,.0f} GB"
+    if gb is None:
+        return "unknown disk"
+    return f"{gb:,.1f} GB" if gb >= 0.1 else f"{1000 * gb:.1f} MB"
 
 
 def hours_of(method: str, benchmark: str) -> float | None:
