@@ -4,5 +4,6 @@ The method is :mod:`xpool.xpool`, its controls are in ``baselines``. The folders
 imports only those before it in this list.
 
 ``project`` · ``blocks`` · ``postprocessing`` · ``data`` · ``mini`` · ``encoders`` · ``training`` ·
-``statistics`` · ``ablation`` · ``report`` · ``stages`` · ``tools``
+``statistics`` · ``ablation`` · ``report`` · ``search`` ·
+``stages`` · ``tools``
 """

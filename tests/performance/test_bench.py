@@ -164,7 +164,7 @@ def test_what_was_measured_is_kept_when_a_run_is_stopped(tmp_path, monkeypatch):
 
 
 def test_unknown_measurement_is_named():
-    with pytest.raises(InputError, match="'sorcing'; known: scoring, words, decode, "):
+    with pytest.raises(InputError, match="'sorcing'; known: scoring, words, search, "):
         command.main(["sorcing"])
 
 

@@ -12,6 +12,7 @@ from axe_core_python.selenium import Axe
 from browser import chromium, running_dashboard, text_when
 from numbered_videos import write_video
 from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
 from xpool.project import paths
@@ -221,7 +222,7 @@ def test_page_in_a_browser(here, tmp_path):
         assert_accessible(driver)
         field = driver.find_element(By.ID, "query")
         assert driver.switch_to.active_element == field
-        field.send_keys(CAPTION + "\n")  # by keyboard alone
+        field.send_keys(CAPTION, Keys.ENTER)  # by keyboard alone
         text_when(driver, "Mean pooling")
         columns = WebDriverWait(driver, 60).until(
             lambda d: len(s := d.find_elements(By.TAG_NAME, "section")) == 2 and s
@@ -255,8 +256,8 @@ def test_page_in_a_browser(here, tmp_path):
         driver.find_element(By.ID, "upload").send_keys(str(clip))
         text_when(driver, "my clip.mp4 (yours, 1) is searched too")
         Select(driver.find_element(By.ID, "where")).select_by_value("yours")
-        driver.find_element(By.CSS_SELECTOR, "button[type=submit]").click()
-        WebDriverWait(driver, 60).until(
+        driver.find_element(By.ID, "go").click()
+        WebDriverWait(driver, 60, ignored_exceptions=[StaleElementReferenceException]).until(
             lambda d: (
                 [h.text for h in d.find_elements(By.TAG_NAME, "h3")]
                 == ["1. my clip.mp4 (yours, 1)"] * 2
@@ -267,9 +268,8 @@ def test_page_in_a_browser(here, tmp_path):
         assert driver.execute_script("return document.documentElement.scrollWidth <= innerWidth")
         field = driver.find_element(By.ID, "query")
         field.clear()
-        field.send_keys("<img src=x onerror=document.title='hacked'>\n")
         Select(driver.find_element(By.ID, "where")).select_by_value("test")
-        driver.find_element(By.CSS_SELECTOR, "button[type=submit]").click()
+        field.send_keys("<img src=x onerror=document.title='hacked'>", Keys.ENTER)
         WebDriverWait(driver, 60).until(
             lambda d: len(d.find_elements(By.TAG_NAME, "article")) == 10
         )

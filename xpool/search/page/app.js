@@ -89,6 +89,7 @@ async function search(event) {
   const asked = new URLSearchParams({ q: $("query").value, where: $("where").value });
   [$("run-1"), $("run-2")].forEach((select) => select.value && asked.append("run", select.value));
   say("Searching; the first search with a run reads it from disk.");
+  $("go").disabled = true; // Enter asks no second time either
   try {
     const found = await answer(fetch(`api/search?${asked}`));
     draw(found);
@@ -97,6 +98,7 @@ async function search(event) {
     $("columns").replaceChildren();
     say(error.message, true);
   }
+  $("go").disabled = false;
 }
 
 async function upload() {
