@@ -11,6 +11,7 @@ import searchable
 from axe_core_python.selenium import Axe
 from browser import chromium, running_dashboard, text_when
 from numbered_videos import write_video
+from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import Select, WebDriverWait
