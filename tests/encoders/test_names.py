@@ -5,7 +5,9 @@ import pytest
 import torch
 from transformers import CLIPConfig, CLIPModel
 
+from xpool.encoders.base import Encoder
 from xpool.encoders.names import huggingface_names, openai_names
+from xpool.project.errors import InputError
 
 
 @pytest.fixture(scope="module")
@@ -55,3 +57,15 @@ def test_both_libraries_embed_alike_under_either_name(theirs, ours):
 
 def test_unknown_names_pass():
     assert huggingface_names({"visual.other": torch.ones(2, 3)})["visual.other"].shape == (2, 3)
+
+
+def test_an_encoder_that_is_no_clip_refuses_weights_of_other_code_in_one_line():
+    class Projection(Encoder):
+        """What CONTRIBUTING's encoder has, and no more."""
+
+        prepare = open = tokenize = token_counts = encode_text = encode_image = None
+        text_transformer = encode_words = word_counts = None
+
+    for asked in (Projection().openai_weights, lambda: Projection().take({})):
+        with pytest.raises(InputError, match=r"Projection: has no weights.*set encoder\.library"):
+            asked()

@@ -154,17 +154,25 @@ class Encoder(nn.Module, ABC):
     def text_transformer(self) -> TextTransformer:
         """Return the text tower's position table and layers."""
 
-    @abstractmethod
     def openai_weights(self) -> dict[str, Tensor]:
-        """Return all weights under the names of OpenAI's CLIP."""
+        """Return all weights under the names of OpenAI's CLIP.
 
-    @abstractmethod
+        Raises:
+            InputError: this library's encoders have no such names.
+        """
+        raise InputError(
+            f"{type(self).__name__}: has no weights under the names of OpenAI's CLIP, so that "
+            "checkpoints of other code do not fit; set encoder.library to openclip or huggingface"
+        )
+
     def take(self, weights: Mapping[str, Tensor]) -> None:
         """Take other weights of this architecture, under the names of OpenAI's CLIP.
 
         Raises:
+            InputError: see :meth:`openai_weights`.
             RuntimeError: a name or a shape is not that of :meth:`openai_weights`.
         """
+        self.openai_weights()
 
     def normalise(self, pixels: Tensor) -> Tensor:
         """``(…, 3, height, width)`` in [0, 1] to the mean and spread that the weights expect."""
