@@ -251,6 +251,9 @@ DATA = {
     "xpool/data/benchmarks/sources.yaml",
     "xpool/encoders/tiny.json",
     "xpool/report/results/published.csv",
+    "xpool/search/page/app.css",
+    "xpool/search/page/app.js",
+    "xpool/search/page/page.html",
 }
 """Files of data that lie between the code."""
 

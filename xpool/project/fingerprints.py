@@ -251,7 +251,7 @@ def imported(path: Path) -> frozenset[Path]:
 @cache
 def _data_files(top: Path) -> dict[Any, Path]:
     """Return the files of data that lie between the code, by their names."""
-    kinds = (".csv", ".json", ".yaml")
+    kinds = (".css", ".csv", ".html", ".js", ".json", ".yaml")
     files = [path for path in (top / "xpool").rglob("*.*") if path.suffix in kinds]
     return {path.name: path.relative_to(top) for path in files}
 

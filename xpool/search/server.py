@@ -27,7 +27,7 @@ from xpool.data.videos.video_file import DecodeError
 from xpool.project.errors import InputError
 from xpool.project.params import read, setting
 from xpool.report.protocol import METHODS
-from xpool.search import page
+from xpool.search import answer_page
 from xpool.search.answers import Answer, Search
 from xpool.search.clips import film, jpeg
 from xpool.search.index import embed, library
@@ -119,7 +119,7 @@ class Demo:
         taken_ms = 1000 * (time.perf_counter() - began)
         among = sum(map(len, search.libraries))
         note = f"{run.parts[-2]}, seed {run.parts[-1]}; {among:,} videos in {taken_ms:.0f} ms"
-        return page.column(search, answers, note, _film_address, _frame_address)
+        return answer_page.column(search, answers, note, _film_address, _frame_address)
 
     def _prepared(self, run: Path, where: str, uploads: int) -> Search:
         """Return a run's search; cached by the number of uploads."""
@@ -217,11 +217,11 @@ def application(demo: Demo) -> bottle.Bottle:
 
     @app.get("/")  # type: ignore[untyped-decorator]
     def served() -> str:
-        return page.served()
+        return answer_page.served()
 
     @app.get("/<name:re:app\\.(css|js)>")  # type: ignore[untyped-decorator]
     def part(name: str) -> bottle.HTTPResponse:
-        return bottle.static_file(name, root=str(page.HERE))
+        return bottle.static_file(name, root=str(answer_page.FILES))
 
     @app.get("/api/start")  # type: ignore[untyped-decorator]
     def start() -> str:

@@ -317,5 +317,5 @@ def test_two_calls_at_once_are_refused(server):
 
     with locked(find("msvd", "paper").archives / ".lock"):
         done = run("msvd")
-    assert done.returncode == 2
+    assert done.returncode == os.EX_TEMPFAIL
     assert "already does this work" in done.stderr

@@ -33,7 +33,7 @@ def main(
     import time
 
     from xpool.project.workspace import replacing
-    from xpool.search import page
+    from xpool.search import answer_page
     from xpool.search.answers import Search
     from xpool.search.index import open_index
     from xpool.search.library import test_split
@@ -55,7 +55,7 @@ def main(
         print(f"{answer.rank:4}  {answer.score:6.3f}  {answer.video_id}, {where}{right}")
     if html is not None:
         with replacing(html) as file:
-            file.write(page.whole(search, text, answers, note))
+            file.write(answer_page.whole(search, text, answers, note))
         print(f"{html}: open it in a browser")
 
 

@@ -10,7 +10,7 @@ from xpool.search.answers import Answer, Search
 from xpool.search.clips import data_url, film, jpeg
 from xpool.search.library import Library
 
-HERE = Path(__file__).parent
+FILES = Path(__file__).parent / "page"
 Address = Callable[[Library, Answer], str]
 FrameAddress = Callable[[Library, Answer, int], str]
 
@@ -80,8 +80,8 @@ def whole(search: Search, query: str, answers: Sequence[Answer], note: str) -> s
     content = json.dumps({"query": query, "about": about, "columns": [shown]})
     # "</" would end the script, whatever it stands in
     content = content.replace("</", "<\\/")
-    script = f"<script>window.ANSWERS = {content};\n{(HERE / 'app.js').read_text()}</script>"
-    style = f"<style>{(HERE / 'app.css').read_text()}</style>"
+    script = f"<script>window.ANSWERS = {content};\n{(FILES / 'app.js').read_text()}</script>"
+    style = f"<style>{(FILES / 'app.css').read_text()}</style>"
     return _filled(style, script)
 
 
@@ -91,5 +91,5 @@ def served() -> str:
 
 
 def _filled(style: str, script: str) -> str:
-    text = (HERE / "page.html").read_text(encoding="utf-8")
+    text = (FILES / "page.html").read_text(encoding="utf-8")
     return text.replace("<!-- style -->", style).replace("<!-- script -->", script)
