@@ -59,7 +59,7 @@ class Client:
 def client(here, tmp_path):
     app = server.application(server.Demo(tmp_path))
     with make_server(
-        server.HOST, 0, app, server_class=server._Server, handler_class=server._Quiet
+        server.LOCALHOST, 0, app, server_class=server._Server, handler_class=server._Quiet
     ) as running:
         thread = threading.Thread(target=running.serve_forever)
         thread.start()

@@ -100,10 +100,7 @@ def test_a_file_of_trials_serves_no_second_machine(monkeypatch):
         def __init__(self, *arguments):
             pass
 
-        def __enter__(self):
-            return self
-
-        def __exit__(self, *error):
+        def close(self):
             pass
 
     monkeypatch.setattr(cluster, "Cluster", TwoHosts)

@@ -31,8 +31,8 @@ KEPT = "finished trials are kept; run the same command again"
 BUSY = ("locked", "busy")
 """Words of SQLite's errors that pass when other processes have finished writing."""
 BEHIND = ("OperationalError", "InterfaceError", "An exception is raised during the commit")
-"""What a gRPC proxy says when the database behind it is away, the last for a StorageInternalError
-whose cause it does not name."""
+"""Words by which a gRPC proxy tells that the database behind it is away. The last stand for a
+StorageInternalError whose cause the proxy does not name."""
 
 T = TypeVar("T")
 

@@ -188,7 +188,7 @@ class FrameCache:
             InputError: the cache does not hold this video.
         """
         row = self._row_of(video_id)
-        indices = self._indices[self._starts[row] : self._starts[row + 1]]
+        indices = self._stored_indices(row)
         return self._pixels(row, range(len(indices))), indices, int(self._video_frames[row])
 
     def _row_of(self, video_id: str) -> int:
@@ -232,9 +232,30 @@ class FrameCache:
         Raises:
             InputError: the cache lacks the video, or a frame that the sampling rule asks for.
         """
+        positions, mask = self._positions(video_id, count, params)
+        return np.asarray(self._pixels(self._row_of(video_id), positions.tolist())), mask
+
+    def sampled(
+        self, video_id: str, count: int, params: FramesParams
+    ) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
+        """Return where in the video the frames of :meth:`read` are, and their mask.
+
+        Returns:
+            ``(count,)`` indices in the video, and the mask of :meth:`read`.
+
+        Raises:
+            InputError: as :meth:`read`.
+        """
+        positions, mask = self._positions(video_id, count, params)
+        return self._stored_indices(self._row_of(video_id))[positions], mask
+
+    def _positions(
+        self, video_id: str, count: int, params: FramesParams
+    ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """Return the positions of sampled frames among the stored ones, and their mask."""
         row = self._row_of(video_id)
-        positions, mask = positions_for(
-            self._indices[self._starts[row] : self._starts[row + 1]],
+        return positions_for(
+            self._stored_indices(row),
             int(self._video_frames[row]),
             count,
             params.sampling,
@@ -242,7 +263,9 @@ class FrameCache:
             video_id,
             params.short_videos,
         )
-        return np.asarray(self._pixels(row, positions.tolist())), mask
+
+    def _stored_indices(self, row: int) -> NDArray[np.int32]:
+        return np.asarray(self._indices[self._starts[row] : self._starts[row + 1]])
 
     def verify(self) -> None:
         """Check the checksum of every video.

@@ -24,6 +24,7 @@ STARTERS = (STARTED, "DVC_STAGE", "TORCHELASTIC_RUN_ID")
 """Variables in the environment of a command that no user started."""
 INPUT_ERROR = 2
 """Exit status after an :class:`InputError`, the same as after an unknown option."""
+LOCALHOST = "127.0.0.1"
 BUSY = os.EX_TEMPFAIL
 """Exit status after a :class:`BusyError`."""
 
@@ -103,6 +104,28 @@ def run(command: Callable[[], object]) -> None:
 def _end(message: str, status: int = INPUT_ERROR) -> None:
     print("error:", " ".join(message.splitlines()), file=sys.stderr)
     sys.exit(status)
+
+
+def expect_free(port: int, target: str) -> None:
+    """Refuse a port of this machine that is taken.
+
+    Args:
+        port: on :data:`LOCALHOST`.
+        target: the target of make that serves there.
+
+    Raises:
+        InputError: nothing can listen there; names another port.
+    """
+    import socket
+
+    try:
+        socket.create_server((LOCALHOST, port)).close()
+    except OSError as error:
+        other = port + 1 if 1024 <= port < 65535 else 8080
+        raise InputError(
+            f"--port {port}: cannot listen on {LOCALHOST}:{port} ({error}); take another one: "
+            f"--port {other}, or make {target} PORT={other}"
+        ) from error
 
 
 def run_alone(main: Callable[..., object]) -> None:

@@ -91,7 +91,7 @@ class Protocol:
     zero_shot: bool = False
     """Whether the runs are of no epoch: the encoder as it was released."""
     lacking: str = ""
-    """What params.yaml lists and is not compared, since runs are not there, in words."""
+    """The part of what params.yaml lists that is not compared, since runs are missing, in words."""
 
     def runs(self) -> Iterator[tuple[str, int]]:
         """Yield method and seed of each run."""

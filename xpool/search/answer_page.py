@@ -12,7 +12,7 @@ from xpool.search.library import Library
 
 FILES = Path(__file__).parent / "page"
 Address = Callable[[Library, Answer], str]
-FrameAddress = Callable[[Library, Answer, int], str]
+Addresses = Callable[[Library, Answer], list[str]]
 
 
 def column(
@@ -20,7 +20,7 @@ def column(
     answers: Sequence[Answer],
     note: str,
     film_at: Address,
-    frame_at: FrameAddress,
+    frames_at: Addresses,
 ) -> dict[str, Any]:
     """Return a method's answers as the page's script takes them.
 
@@ -29,12 +29,11 @@ def column(
         answers: best first.
         note: what stands below the method's name.
         film_at: the address of a video.
-        frame_at: the address of the picture of a frame.
+        frames_at: the addresses of the pictures of its frames.
     """
 
     def drawn(answer: Answer) -> dict[str, Any]:
         library = search.libraries[answer.library]
-        exists = library.mask[answer.video].tolist()
         return {
             "rank": answer.rank,
             "score": answer.score,
@@ -43,13 +42,14 @@ def column(
             "best": answer.best,
             "film": film_at(library, answer),
             "frames": [
-                {
-                    "src": frame_at(library, answer, number),
-                    "time_s": float(answer.times_s[number]),
-                    "weight": float(answer.weights[number]),
-                    "exists": exists[number],
-                }
-                for number in range(len(exists))
+                {"src": address, "time_s": time_s, "weight": weight, "exists": exists}
+                for address, time_s, weight, exists in zip(
+                    frames_at(library, answer),
+                    answer.times_s.tolist(),
+                    answer.weights.tolist(),
+                    library.mask[answer.video].tolist(),
+                    strict=True,
+                )
             ],
         }
 
@@ -72,9 +72,9 @@ def whole(search: Search, query: str, answers: Sequence[Answer], note: str) -> s
         answers,
         note,
         lambda library, answer: data_url(film(library.files[answer.video]), "video/webm"),
-        lambda library, answer, number: data_url(
-            jpeg(library.pictures(answer.video)[number]), "image/jpeg"
-        ),
+        lambda library, answer: [
+            data_url(jpeg(picture), "image/jpeg") for picture in library.pictures(answer.video)
+        ],
     )
     about = "; ".join(f"{library.title}, {len(library):,} videos" for library in search.libraries)
     content = json.dumps({"query": query, "about": about, "columns": [shown]})

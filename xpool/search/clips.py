@@ -9,11 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from xpool.data.videos.decode import frames_of
+from xpool.data.videos.decode import frames_of, scaled
 from xpool.data.videos.video_file import Length, open_video, upright, video_stream
+from xpool.search.library import UNKNOWN_RATE_FPS
 
 SHORT_SIDE_PX, LONGEST_S, FPS, BITS_PER_S = 180, 60, 12, 150_000
-"""Of a film: small enough that a page with ten of them opens at once."""
+"""Size, length and rates of a film: a page with ten of them opens at once."""
 PICTURE_PX = 96
 """Shorter side of a picture."""
 
@@ -29,7 +30,7 @@ def film(path: Path) -> bytes:
     file = io.BytesIO()
     with open_video(path) as source, av.open(file, "w", "webm") as made:
         stream, _ = video_stream(source)
-        rate = float(stream.average_rate or 25)
+        rate = float(stream.average_rate or UNKNOWN_RATE_FPS)
         output, due = None, 0.0
         for number, (frame, matrix) in enumerate(frames_of(source, stream, Length(source, stream))):
             time_s = number / rate
@@ -60,8 +61,8 @@ def smaller(picture: NDArray[np.uint8], short_side_px: int) -> NDArray[np.uint8]
     scale = short_side_px / min(height, width)
     if scale >= 1:
         return picture
-    size = max(2, round(width * scale)), max(2, round(height * scale))
-    return np.asarray(Image.fromarray(picture).resize(size))
+    size = max(2, round(height * scale)), max(2, round(width * scale))
+    return scaled(picture, size, antialias=True)
 
 
 def jpeg(picture: NDArray[np.uint8]) -> bytes:

@@ -1,4 +1,4 @@
-"""What is searched: the test split of a run's benchmark, or an index of one's own videos."""
+"""The videos that a run searches: the test split of its benchmark, or an index of one's own."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,10 +12,10 @@ from torch import Tensor
 from xpool.data.benchmark import load
 from xpool.data.frame_cache import FrameCache, FramesParams
 from xpool.data.manifest import read_manifest
-from xpool.data.sampling import positions_for
 from xpool.data.videos.video_file import header
 from xpool.project import paths
 from xpool.project.params import setting
+from xpool.report.protocol import SYNTHETIC
 from xpool.search.trained import Trained
 
 UNKNOWN_RATE_FPS = 25.0
@@ -55,11 +55,8 @@ class Library:
 
     def times_s(self, video: int) -> NDArray[np.float64]:
         """Return where in the video each sampled frame is, in seconds."""
-        video_id, count = self.video_ids[video], self.frames.shape[1]
-        _, stored, length = self.cache.stored(video_id)
-        rule, seed, short = self.params.sampling, self.params.seed, self.params.short_videos
-        index, _ = positions_for(stored, length, count, rule, seed, video_id, short)
-        return np.asarray(stored[index] / (header(self.files[video]).rate_fps or UNKNOWN_RATE_FPS))
+        sampled, _ = self.cache.sampled(self.video_ids[video], self.frames.shape[1], self.params)
+        return np.asarray(sampled / (header(self.files[video]).rate_fps or UNKNOWN_RATE_FPS))
 
 
 def test_split(run: Trained) -> Library:
@@ -73,7 +70,7 @@ def test_split(run: Trained) -> Library:
     video_of_caption: dict[str, set[str]] = {}
     for caption, video_id in zip(test["caption"], test["video_id"], strict=True):
         video_of_caption.setdefault(caption, set()).add(video_id)
-    mark = " (SYNTHETIC: generated videos)" if setting() == "mini" else ""
+    mark = f" ({SYNTHETIC})" if setting() == "mini" else ""
     return Library(
         title=f"{load(benchmark).title} test{mark}",
         video_ids=gallery.video_ids,

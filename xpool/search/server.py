@@ -7,7 +7,6 @@ host only, so that no other page of the browser can reach it under a name of its
 
 import json
 import shutil
-import socket
 import tempfile
 import threading
 import time
@@ -24,9 +23,10 @@ import bottle
 from xpool.data.frame_cache import FrameCache, FramesParams
 from xpool.data.packing import pack
 from xpool.data.videos.video_file import DecodeError
+from xpool.project.command import LOCALHOST, expect_free
 from xpool.project.errors import InputError
 from xpool.project.params import read, setting
-from xpool.report.protocol import METHODS
+from xpool.report.protocol import METHODS, SYNTHETIC
 from xpool.search import answer_page
 from xpool.search.answers import Answer, Search
 from xpool.search.clips import film, jpeg
@@ -34,7 +34,6 @@ from xpool.search.index import embed, library
 from xpool.search.library import Library, test_split
 from xpool.search.trained import Trained, runs
 
-HOST = "127.0.0.1"
 TOP = 5
 OPEN_RUNS = 4
 """Runs that stay in memory."""
@@ -83,7 +82,7 @@ class Demo:
         controls = (run for run in there if there[run][1] == there[first][1] and run != first)
         with self._lock:
             captions = list(self._test(first).video_of_caption)
-        mark = " SYNTHETIC: generated videos." if setting() == "mini" else ""
+        mark = f" {SYNTHETIC}." if setting() == "mini" else ""
         places = {"test": "The test split of the run's benchmark"}
         if self._uploads:
             places |= {"yours": "Yours alone", "both": "Both"}
@@ -119,7 +118,7 @@ class Demo:
         taken_ms = 1000 * (time.perf_counter() - began)
         among = sum(map(len, search.libraries))
         note = f"{run.parts[-2]}, seed {run.parts[-1]}; {among:,} videos in {taken_ms:.0f} ms"
-        return answer_page.column(search, answers, note, _film_address, _frame_address)
+        return answer_page.column(search, answers, note, _film_address, _frame_addresses)
 
     def _prepared(self, run: Path, where: str, uploads: int) -> Search:
         """Return a run's search; cached by the number of uploads."""
@@ -181,8 +180,8 @@ def _film_address(library: Library, answer: Answer) -> str:
     return _media("film.webm", library, answer)
 
 
-def _frame_address(library: Library, answer: Answer, number: int) -> str:
-    return _media(f"{number}.jpg", library, answer)
+def _frame_addresses(library: Library, answer: Answer) -> list[str]:
+    return [_media(f"{number}.jpg", library, answer) for number in range(len(answer.weights))]
 
 
 def _media(name: str, library: Library, answer: Answer) -> str:
@@ -208,8 +207,8 @@ def application(demo: Demo) -> bottle.Bottle:
         origin = request.get_header("Origin")
         names = [urlsplit(f"//{request.get_header('Host')}").hostname]
         names += [urlsplit(origin).hostname] if origin else []
-        if not {HOST, "localhost"}.issuperset(names):
-            raise bottle.HTTPError(403, f"this page is served at {HOST} only")
+        if not {LOCALHOST, "localhost"}.issuperset(names):
+            raise bottle.HTTPError(403, f"this page is served at {LOCALHOST} only")
 
     @app.hook("after_request")  # type: ignore[untyped-decorator]
     def headers() -> None:
@@ -290,15 +289,13 @@ def serve(port: int) -> None:
     Raises:
         InputError: the port is taken.
     """
-    try:
-        socket.create_server((HOST, port)).close()
-    except OSError as error:
-        raise InputError(
-            f"--port {port}: cannot listen on {HOST}:{port} ({error}); take another one: "
-            f"--port {port + 1 if port < 65535 else 8090}"
-        ) from error
+    expect_free(port, "demo")
     with tempfile.TemporaryDirectory(prefix="xpool-demo-") as folder:
         app = application(Demo(Path(folder)))
-        with make_server(HOST, port, app, server_class=_Server, handler_class=_Quiet) as server:
-            print(f"http://{HOST}:{port}/ searches all trained runs; Ctrl-C ends it", flush=True)
+        with make_server(
+            LOCALHOST, port, app, server_class=_Server, handler_class=_Quiet
+        ) as server:
+            print(
+                f"http://{LOCALHOST}:{port}/ searches all trained runs; Ctrl-C ends it", flush=True
+            )
             server.serve_forever()

@@ -15,7 +15,7 @@ from xpool.project import paths
 from xpool.project.digests import sha256
 from xpool.project.errors import InputError
 from xpool.project.params import read, setting
-from xpool.training.cell import Cell, read_cell
+from xpool.training.cell import CHECKPOINT, Cell, read_cell, run_at
 from xpool.training.data import Data, Gallery, open_data
 from xpool.training.evaluate import checkpoint_of, trained
 from xpool.training.model import RetrievalModel
@@ -26,7 +26,7 @@ from xpool.training.towers import EncoderTowers
 def runs() -> list[Path]:
     """Return the folders of all trained runs of the setting in force."""
     top = paths.training(setting(), "*", "*", 0).parent
-    return sorted(file.parent for file in Path().glob(f"{top}/*/checkpoint.safetensors"))
+    return sorted(file.parent for file in Path().glob(f"{top}/*/{CHECKPOINT}"))
 
 
 def cell_of(folder: Path) -> Cell:
@@ -35,12 +35,10 @@ def cell_of(folder: Path) -> Cell:
     Raises:
         InputError: the folder holds no trained run of the setting in force.
     """
-    parts = folder.resolve().parts[-3:]
-    if len(parts) == 3 and parts[2].isdecimal():
-        expected = paths.training(setting(), parts[0], parts[1], int(parts[2]))
-        if expected.resolve() == folder.resolve() and (folder / "checkpoint.safetensors").is_file():
-            return read_cell(import_path(parts[0]), parts[1], int(parts[2]))
     there = runs()
+    if folder.resolve() in {run.resolve() for run in there}:
+        method, benchmark, seed = run_at(folder)
+        return read_cell(import_path(method), benchmark, seed)
     remedy = f"there are {len(there)}, e.g. {there[-1]}" if there else "make some with: dvc repro"
     raise InputError(f"{folder}: no trained run of the setting {setting()}; {remedy}")
 

@@ -12,7 +12,6 @@ import typer
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
 
-HOST = "127.0.0.1"
 PORT = 8080
 
 
@@ -25,27 +24,18 @@ def main(
 
     Example: xpool dashboard --port 8081
     """
-    import socket
-
     from optuna_dashboard import run_server
 
     from xpool.ablation.storage import OptunaParams, address, artifact_store, open_storage
-    from xpool.project.errors import InputError
+    from xpool.project.command import LOCALHOST, expect_free
     from xpool.project.params import read
 
-    try:
-        socket.create_server((HOST, port)).close()
-    except OSError as error:
-        other = port + 1 if 1024 <= port < 65535 else PORT
-        raise InputError(
-            f"--port {port}: cannot listen on {HOST}:{port} ({error}); take another one: "
-            f"--port {other}, or make dashboard PORT={other}"
-        ) from error
+    expect_free(port, "dashboard")
     params = read("optuna", OptunaParams)
     storage = open_storage(params)
-    title = f"http://{HOST}:{port}/ shows {address(params)}; Ctrl-C ends it"
+    title = f"http://{LOCALHOST}:{port}/ shows {address(params)}; Ctrl-C ends it"
     print("\n".join([title, *studies_there(storage)]), flush=True)
-    run_server(storage, host=HOST, port=port, artifact_store=artifact_store())
+    run_server(storage, host=LOCALHOST, port=port, artifact_store=artifact_store())
 
 
 def studies_there(storage: "BaseStorage") -> Iterator[str]:

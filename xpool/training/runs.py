@@ -104,7 +104,7 @@ def _opened(
 
 
 _shared = lru_cache(maxsize=1)(_opened)
-"""What all cells of a process share."""
+"""As :func:`opened`; the cells of a process on the same data share one answer."""
 
 
 class Plan(NamedTuple):
@@ -114,7 +114,7 @@ class Plan(NamedTuple):
     digest: str
     """Fingerprint of the code, params and data that decide the run."""
     params: dict[str, Any]
-    """What :func:`ruling` returns."""
+    """The params of the run, from :func:`ruling`."""
     precision: str
     """In which it trains, ``fp32`` or ``bf16``."""
 

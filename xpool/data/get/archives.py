@@ -26,7 +26,7 @@ DAMAGE = (
     zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, lzma.LZMAError, zlib.error, EOFError,
     NotImplementedError, RuntimeError, FileExistsError, IsADirectoryError,
 )  # fmt: skip
-"""What the libraries raise for an archive that is damaged, encrypted, of an unknown kind,
+"""Errors that the libraries raise for an archive that is damaged, encrypted, of an unknown kind,
 or in which a file has the name of a folder."""
 
 

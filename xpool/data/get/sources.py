@@ -17,7 +17,7 @@ class Remote(Section):
 
     url: str
     name: str = ""
-    """What to call it, where the address does not end in its name."""
+    """The file's name, where the address does not end in it."""
     gb: float | None = None
     """Its size in 10^9 bytes, about, as others report it."""
     sha256: str | None = None

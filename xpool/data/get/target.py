@@ -1,4 +1,4 @@
-"""What is to be got, where it goes, and what of it is missing."""
+"""A benchmark, weights or checkpoints to get: where the files go, and which are missing."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace

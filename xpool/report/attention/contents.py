@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 
 from xpool.data.frame_cache import FrameCache, FramesParams
 from xpool.data.manifest import read_manifest
-from xpool.data.sampling import positions_for
 from xpool.metrics import ranks
 from xpool.project import paths
 from xpool.project.errors import InputError
@@ -179,10 +178,7 @@ class Demo:
 
     def _sampled(self, video_id: str) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         """Return the indices of a video's sampled frames, and their mask."""
-        _, stored, video_frames = self.cache.stored(video_id)
-        rule, seed, short = self.sampling.sampling, self.sampling.seed, self.sampling.short_videos
-        index, mask = positions_for(stored, video_frames, self.count, rule, seed, video_id, short)
-        return stored[index], mask
+        return self.cache.sampled(video_id, self.count, self.sampling)
 
     def counts(self) -> str:
         """Return the number of texts in each group, in words."""

@@ -15,7 +15,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any, TypeVar
 
 from xpool.project.command import BUSY, INPUT_ERROR, STARTED, available_cores
@@ -40,7 +39,7 @@ class Job:
     name: str
     """Names its log."""
     words: tuple[str, ...]
-    """What follows ``python -m xpool``."""
+    """The words after ``python -m xpool``."""
 
 
 class LostError(Exception):
@@ -83,17 +82,6 @@ class Cluster:
             )
         self._options = {"num_gpus": self.gpus, "num_cpus": cores, "max_retries": retries}
         self._jobs: dict[Any, Job] = {}
-
-    def __enter__(self) -> "Cluster":
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """End all tasks, and Ray if it was started here."""

@@ -1,5 +1,6 @@
 """The command ``xpool fleet``: train all missing cells and run all trials side by side."""
 
+from contextlib import closing
 from typing import Annotated
 
 import typer
@@ -34,7 +35,7 @@ def main(
     listed = read("studies", Studies).all() if studies else []
     check_ready(listed)
     params = read("optuna", OptunaParams)
-    with Cluster(gpus, cores, retries) as cluster:
+    with closing(Cluster(gpus, cores, retries)) as cluster:
         if listed and is_file(params) and len(cluster.hosts) > 1:
             raise InputError(
                 f"{PARAMS_FILE}: optuna.storage: a file serves one machine, and the cluster has "

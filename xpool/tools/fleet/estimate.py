@@ -1,4 +1,4 @@
-"""What the missing cells and trials take: hours and disk, as far as they are known."""
+"""Hours and disk that the missing cells and trials take, as far as they are known."""
 
 import json
 import shutil

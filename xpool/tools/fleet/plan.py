@@ -1,4 +1,4 @@
-"""What the comparison and its studies lack."""
+"""The cells and trials that the comparison and its studies still lack."""
 
 import itertools
 from collections.abc import Sequence
