@@ -2,7 +2,8 @@
 
 Each FILE is ``results/mini/metrics.csv`` of a whole run with another ``encoder.pretraining.seed``:
 another machine's float sums change the tiny encoder as another seed does. Prints the table in
-``tests/bands.csv``, which ``pytest -m results`` checks; ``docs/statistics.md`` has the formula.
+``tests/bands.csv``, which ``pytest -m results`` checks; ``docs/results/statistics.md`` has the
+formula.
 
 Run: ``python -m performance.bands FILE FILE ... > tests/bands.csv``
 """

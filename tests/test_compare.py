@@ -93,7 +93,7 @@ def test_compare_cap4video_golden(cap4video):
 
 
 def test_docs_print_what_the_command_prints(cap4video, top):
-    page = (top / "docs" / "statistics.md").read_text()
+    page = (top / "docs/results/statistics.md").read_text()
     example = page[page.index("## A published gain") : page.index("## Reruns of")]
     text = compared(*cap4video)
     shown = [line for line in example.splitlines() if line.startswith(("R@", "M", "Ties", "  A:"))]

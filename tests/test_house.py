@@ -171,7 +171,8 @@ def is_for_types(node):
 
 def folders():
     found = {path.parent for path in files()}
-    return sorted(found | {TOP / "notebooks", TOP / "docs", TOP / "settings"})
+    pages = {TOP / "docs", *(path.parent for path in (TOP / "docs").rglob("*.md"))}
+    return sorted(found | pages | {TOP / "notebooks", TOP / "settings"})
 
 
 @pytest.mark.parametrize("folder", folders(), ids=lambda path: str(path.relative_to(TOP)))

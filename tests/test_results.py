@@ -53,7 +53,7 @@ def test_every_mean_lies_in_its_acceptance_band(recall):
     means = recall.groupby(["benchmark", "method"])["value"].mean()
     assert set(means.index) == set(bands.index)
     out = bands.assign(found=means)[(means < bands["low"]) | (means > bands["high"])]
-    assert out.empty, f"R@1 out of its band (docs/statistics.md):\n{out}"
+    assert out.empty, f"R@1 out of its band (docs/results/statistics.md):\n{out}"
 
 
 def test_the_gain_grows_with_the_scenes_of_a_video():

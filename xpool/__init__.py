@@ -1,4 +1,4 @@
-"""X-Pool and the harness that measures it; ``docs/architecture.md`` is the map.
+"""X-Pool and the harness that measures it; ``docs/start/architecture.md`` is the map.
 
 The method is :mod:`xpool.xpool`, its controls are in ``baselines``. The folders are layers: each
 imports only those before it in this list.

@@ -2,7 +2,7 @@
 
 Prints what ``xpool.statistics`` computes. Each run may come from any code base;
 ``xpool.statistics.files.queries`` lists the kinds of file. Differences are B minus A. One run each
-says nothing about other seeds. ``docs/statistics.md`` explains every column.
+says nothing about other seeds. ``docs/results/statistics.md`` explains every column.
 """
 
 import json

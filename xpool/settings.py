@@ -191,7 +191,7 @@ def _generated(params: Setting, path: Path) -> None:
         if absent := [name for name in raw if not raw[name].is_dir()]:
             folders = ", ".join(f"{raw[name]} ({load_benchmark(name).title})" for name in absent)
             raise InputError(
-                f"{folders}: not found; put the files there (docs/real_data.md), or take "
+                f"{folders}: not found; put the files there (docs/data/real_data.md), or take "
                 f"{', '.join(absent)} out of benchmarks in {path}"
             )
 

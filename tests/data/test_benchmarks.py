@@ -148,7 +148,7 @@ def test_read_missing_file_names_it_and_the_guide(name: str, tmp_path: Path) -> 
         (raw / file).unlink()
         with pytest.raises(InputError, match=file) as caught:
             read(name, raw, options)
-        assert "docs/real_data.md" in str(caught.value)
+        assert "docs/data/real_data.md" in str(caught.value)
 
 
 def test_read_missing_folder_names_it(tmp_path: Path) -> None:

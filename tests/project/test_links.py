@@ -1,4 +1,4 @@
-"""Frames stored once: what docs/cost.md says of DVC's links, on a pipeline of two stages."""
+"""Frames stored once: what docs/running/cost.md says of DVC's links, on two stages."""
 
 import os
 import shutil
@@ -42,7 +42,7 @@ def test_frames_can_be_linked_while_results_are_copies(tmp_path):
     (tmp_path / "dvc.yaml").write_text(yaml.safe_dump({"stages": STAGES}))
     pixels, ranks = tmp_path / "data/frames/frames-000.bin", tmp_path / "results/ranks.txt"
 
-    lines = (TOP / "docs/cost.md").read_text().splitlines()
+    lines = (TOP / "docs/running/cost.md").read_text().splitlines()
     commands = [line.split("#")[0].split() for line in lines if line.startswith("dvc ")]
     assert [command[1] for command in commands] == ["config", "repro", "config"]
     for command in commands:

@@ -124,7 +124,7 @@ def test_a_file_of_trials_serves_no_second_machine(monkeypatch):
     ],
 )
 def test_hours_of_the_papers_setting_are_those_of_the_docs(pairs, videos, texts, hours):
-    """Oracle: the table in docs/cost.md."""
+    """Oracle: the table in docs/running/cost.md."""
     train_section(reads="frames", epochs=5, evaluations_per_epoch=10, workers=8)
     rows = pd.DataFrame({"split": ["train"] * pairs + ["test"] * texts})
     rows["video_id"] = [f"v{number % videos}" for number in range(len(rows))]

@@ -20,7 +20,7 @@ The weights of each head sum to 1, which is why a bias may be added to the vecto
 A pair costs ``4 frame dim + O((head frame)²)`` multiply-adds instead of ``2 dim² + 2 frame dim``,
 in two matrix products and a short epilogue over tiles that stay in the processor's cache. Nothing
 is approximated; in float32 the result differs from the direct form by rounding, a few 1e-7 of a
-cosine. ``docs/performance.md`` has the costs.
+cosine. ``docs/running/performance.md`` has the costs.
 
 Source: arXiv 2203.15086, section 3, rearranged; layers as :class:`xpool.xpool.XPool` has them.
 """
@@ -352,7 +352,7 @@ def pays(heads: int, text: Tensor, frames: Tensor) -> bool:
 
     Counts the multiply-adds of both. Those of the factors count four times and those of the
     products of weights twice, for float64 and small matrices; a fixed 2e7 stands for the calls. The
-    estimate is within a factor of 2 of the measurements on a CPU (``docs/performance.md``).
+    estimate is within a factor of 2 of the measurements on a CPU (``docs/running/performance.md``).
 
     Args:
         heads: number of attention heads.

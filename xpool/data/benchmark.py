@@ -99,7 +99,8 @@ class Layout(ABC):
 class Benchmark(ABC):
     """One benchmark, read from its official files.
 
-    Source: the formats that the authors' code and the field's loaders read, see docs/real_data.md.
+    Source: the formats that the authors' code and the field's loaders read, see
+    docs/data/real_data.md.
     """
 
     name: ClassVar[str]

@@ -33,7 +33,7 @@ INDEX = pa.schema(
 JPEG_INDEX = INDEX.append(pa.field("sizes", pa.list_(pa.int32())))
 """Index of frames that are stored as JPEG: also the bytes of each frame."""
 JPEG_QUALITY, NO_SUBSAMPLING = 95, 0
-"""Chosen by what they cost in pixels and bytes: docs/cost.md."""
+"""Chosen by what they cost in pixels and bytes: docs/running/cost.md."""
 
 
 Frames = tuple[str, NDArray[np.uint8], NDArray[np.integer[Any]], int]
@@ -60,7 +60,8 @@ class FramesParams(Section):
     """How a video with too few frames is filled up: ``mask`` (CLIP4Clip) or ``repeat_last`` (the
     official code); see :func:`xpool.data.sampling.padded`."""
     storage: Literal["raw", "jpeg"]
-    """``raw`` keeps each pixel; ``jpeg`` takes about a seventh of the disk, see docs/cost.md."""
+    """``raw`` keeps each pixel; ``jpeg`` takes about a seventh of the disk, see
+    docs/running/cost.md."""
     timeout_s: Annotated[float, Field(gt=0)]
     """Time limit for one video."""
     allowed_cut: Annotated[float, Field(ge=0, le=1)]

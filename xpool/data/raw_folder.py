@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from xpool.data.annotations import is_text
 from xpool.project.errors import InputError
 
-GUIDE = "docs/real_data.md"
+GUIDE = "docs/data/real_data.md"
 """The page that says which files are needed and where to get them."""
 SHOWN = 5
 """How many names an error shows of what is there instead of a missing file."""

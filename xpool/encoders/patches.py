@@ -8,7 +8,7 @@ class Patches(nn.Conv2d):
     """A convolution over patches that do not overlap, which on a GPU is one matrix product.
 
     For ViT-B/32 in bfloat16 cuDNN takes 16 times as long, a tenth of a training step
-    (``docs/performance.md``). On a CPU it stays a convolution.
+    (``docs/running/performance.md``). On a CPU it stays a convolution.
     """
 
     def forward(self, pixels: Tensor) -> Tensor:

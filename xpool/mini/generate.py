@@ -1,7 +1,7 @@
 """Generate mini benchmarks: videos and captions in the official layouts and formats.
 
 The raw folder is read like the real files. The truth is written beside it: which frames show which
-scene, and which scene each caption describes. ``docs/mini_benchmarks.md`` gives the reasons.
+scene, and which scene each caption describes. ``docs/data/mini_benchmarks.md`` gives the reasons.
 """
 
 import dataclasses

@@ -2,7 +2,7 @@
 
 A training writes ``provenance.json`` beside its checkpoint, and an evaluation beside its similarity
 (without times, so the same evaluation gives the same bytes). A trial of a study has a short form in
-its attributes. ``docs/provenance.md`` says what each key means.
+its attributes. ``docs/running/provenance.md`` says what each key means.
 """
 
 import hashlib

@@ -63,7 +63,7 @@ def index_page(setting: str) -> str:
         )
     parts.append(
         f"<p>Tables as CSV, Markdown and LaTeX: <code>{paths.tables(setting)}</code>. How to read "
-        "them: <code>docs/reading_the_tables.md</code>.</p>"
+        "them: <code>docs/results/reading_the_tables.md</code>.</p>"
     )
     return (
         '<!doctype html>\n<html lang="en">\n<head><meta charset="utf-8">'

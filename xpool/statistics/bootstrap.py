@@ -8,7 +8,7 @@ Two sources of error behave differently and are kept apart: what the runs share 
 comes from hundreds of clusters, a bootstrap; the spread over seeds comes from often three, for
 which ``xpool.statistics.over_seeds`` has Student's t. With one seed only the first remains, and the
 interval says nothing about other seeds; that of R@K is then the exact binomial one.
-``docs/statistics.md`` has the formulas and how often the intervals cover.
+``docs/results/statistics.md`` has the formulas and how often the intervals cover.
 """
 
 from collections.abc import Iterator

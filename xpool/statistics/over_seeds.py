@@ -7,7 +7,7 @@ Works on a bootstrap over videos and reads no files. A figure has three variance
 - what chance in single queries makes of one run or another. It is part of both of the others and
   is counted once.
 
-``docs/statistics.md`` has the formulas, and how often the intervals cover.
+``docs/results/statistics.md`` has the formulas, and how often the intervals cover.
 """
 
 from collections.abc import Sequence

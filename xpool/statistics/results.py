@@ -11,7 +11,7 @@ shot changes of each video:
 - ``slices``, ``interactions``: R@1 and X-Pool's lead by attributes of the queries, see
   :mod:`xpool.statistics.slices`.
 
-``docs/statistics.md`` explains intervals and tests.
+``docs/results/statistics.md`` explains intervals and tests.
 """
 
 import itertools

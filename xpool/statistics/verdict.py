@@ -1,7 +1,7 @@
 """Does a published R@K hold here? A verdict from tests, never from a bare difference.
 
 A published figure is one number of one run: its queries are known, its seeds are not. Two questions
-are kept apart, see ``docs/statistics.md``:
+are kept apart, see ``docs/results/statistics.md``:
 
 - *these queries* (two runs or more): could the published figure be a further run of ours? Both
   were tested on the same queries, so what the queries contribute cancels. Only the spread over

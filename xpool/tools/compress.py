@@ -226,8 +226,8 @@ def main(
 ) -> None:
     """Copy videos at 3 frames a second, short side 224.
 
-    The published figures come from such copies (docs/real_data.md). A killed run goes on where it
-    was; a video that changes is copied again.
+    The published figures come from such copies (docs/data/real_data.md). A killed run goes on
+    where it was; a video that changes is copied again.
 
     Example: xpool compress /disk/MSRVTT /disk/MSRVTT-3fps
     """

@@ -56,7 +56,7 @@ def _needs() -> str:
 
     if setting() == "mini":
         return f"at most {LEAST_DISK_GIB} GiB"
-    return "; ".join(map(in_words, read("benchmarks", list[str]))) + " (docs/cost.md)"
+    return "; ".join(map(in_words, read("benchmarks", list[str]))) + " (docs/running/cost.md)"
 
 
 def _git() -> str:

@@ -113,7 +113,7 @@ def auth_for(login: Login | None, url: str) -> Auth:
     if not (user and password):
         raise InputError(
             f"{shown(url)}: needs a user name and a password; set {login.user} and "
-            f"{login.password} in the environment (docs/real_data.md says who gives them)"
+            f"{login.password} in the environment (docs/data/real_data.md says who gives them)"
         )
     return user, password
 

@@ -108,7 +108,8 @@ def find(name: str, here: str) -> Target:
     listed, benchmarks = items(), members("xpool.data.benchmarks", "BENCHMARK")
     if name not in {*listed, *benchmarks}:
         raise InputError(
-            f"{name}: nothing of that name; there are {', '.join(names())}, see docs/real_data.md"
+            f"{name}: nothing of that name; there are {', '.join(names())}, see "
+            "docs/data/real_data.md"
         )
     benchmark = load(name) if name in benchmarks else None
     return Target(

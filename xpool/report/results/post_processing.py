@@ -1,7 +1,7 @@
 """Tables and the figure of rows with post-processing, apart from all plain ones.
 
 :mod:`xpool.statistics.post_processing` wrote the figures, and
-``docs/post_processing.md`` explains them.
+``docs/methods/post_processing.md`` explains them.
 """
 
 from collections.abc import Sequence

@@ -19,10 +19,10 @@ from xpool.training.recipes import TrainParams
 
 HOUR_S = 3600.0
 PAIRS_PER_S, START_S = 947.0, 60.0
-"""Training on frames on an H200, and the time to compile before it (docs/cost.md)."""
+"""Training on frames on an H200, and the time to compile before it (docs/running/cost.md)."""
 VIDEO_FLOP, TEXT_FLOP, FLOP_PER_S, CROP_S = 106e9, 6e9, 36e12, 0.009
 """An evaluation: arithmetic of a video's 12 frames and of a text, its rate, and cropping on a core
-(docs/cost.md)."""
+(docs/running/cost.md)."""
 
 
 def in_words(cells: Sequence[Cell], studies: Sequence[Trials], slots: int) -> Iterator[str]:
@@ -76,7 +76,7 @@ def _gb(gb: float | None) -> str:
 
 
 def hours_of(method: str, benchmark: str) -> float | None:
-    """Return the hours of one run: the median of earlier ones, else those of docs/cost.md.
+    """Return the hours of one run: the median of earlier ones, else those of docs/running/cost.md.
 
     Earlier runs count if they read the same and took as many epochs. None if nothing is known.
     """
@@ -93,7 +93,7 @@ def hours_of(method: str, benchmark: str) -> float | None:
 
 
 def _computed_s(benchmark: str, train: TrainParams) -> float:
-    """Return the seconds of a run on frames on one H200, as docs/cost.md computes them."""
+    """Return the seconds of a run on frames on one H200, as docs/running/cost.md computes them."""
     table = read_manifest(paths.manifest(setting(), benchmark))
     scored = table[table["split"] != "train"]
     pairs, texts, videos = len(table) - len(scored), len(scored), scored["video_id"].nunique()
