@@ -714,7 +714,7 @@ def test_all_missing_annotation_files_are_named_at_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "there", "files"),
     [
-        ("msrvtt", "MSRVTT_data.json", ["train_val_videodatainfo.json", "test_videodatainfo.json"]),
+        ("msrvtt", "MSRVTT_data.json", ["videodatainfo_2017.json", "videodatainfo_2017_ustc.json"]),
         ("msvd", "captions_msvd.json", ["AllVideoDescriptions.txt"]),
         ("lsmdc", "LSMDC16_annos_val.csv", ["LSMDC16_annos_val_ids.csv"]),
     ],

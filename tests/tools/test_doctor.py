@@ -69,7 +69,7 @@ def test_an_incomplete_raw_folder_is_not_found():
     (raw / "captions_msvd.json").write_text("{}")
     (raw / "a_0_1.avi").touch()
     said = lines()["data"][1]
-    lists = "train_list.txt, val_list.txt, test_list.txt"
+    lists = ", ".join(f"{s}_list.txt or msvd_{s}.json" for s in ("train", "val", "test"))
     assert f"msvd incomplete, missing: {lists}: `make repro` makes it" in said
     for split in ("train", "val", "test"):
         (raw / f"{split}_list.txt").write_text(f"{split[0]}_0_1")

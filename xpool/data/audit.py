@@ -7,15 +7,16 @@ when a check fails.
 """
 
 import logging
+from collections import Counter
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pandas as pd
 
 from xpool.data.benchmark import SPLITS, Benchmark, Counts, ManifestOptions, is_blank
 from xpool.data.inventory import describe, summary
-from xpool.data.raw_folder import GUIDE, RawFolder, composed
+from xpool.data.raw_folder import GUIDE, RawFolder
 from xpool.project import paths
 from xpool.project.digests import sha256
 from xpool.project.errors import InputError
@@ -183,17 +184,29 @@ def expected_counts(benchmark: Benchmark, options: ManifestOptions) -> dict[str,
 def _annotations(
     benchmark: Benchmark, files: list[Path], *, published: bool
 ) -> list[dict[str, Any]]:
-    """Return the path and digest of each annotation file, and whether it is the published one."""
+    """Return path, origin and digest of each annotation file, and if it is the published one."""
     digests = {file: sha256(file) for file in files}
     known = benchmark.checksums if published else {}
     return [
         {
             "file": file.as_posix(),
+            "distributor": benchmark.distributor(file),
             "sha256": digest,
             "as_published": digest == known[file.name] if file.name in known else None,
         }
         for file, digest in digests.items()
     ]
+
+
+def _found(benchmark: Benchmark, files: list[Path], used: frozenset[str], raw: Path) -> str:
+    """Say in one line which files are read, in whose form, and where the videos are."""
+    named = []
+    for file in files:
+        by = benchmark.distributor(file)
+        named.append(file.relative_to(raw).as_posix() + (f" ({by})" if by else ""))
+    folders = Counter(PurePosixPath(path).parent.as_posix() for path in used)
+    places = [f"{count} videos in {folder}" for folder, count in folders.most_common()]
+    return f"{benchmark.title}: {', '.join(named)}; {_first_few(places) or 'no video'}"
 
 
 def _similar(folder: RawFolder, splits: Mapping[str, Any]) -> dict[str, list[str]]:
@@ -225,25 +238,26 @@ def write_manifest(benchmark: Benchmark) -> None:
     synthetic = here == "mini"
     raw, destination = paths.raw(here, benchmark.name), paths.manifest(here, benchmark.name)
     report_path = paths.manifest_report(here, benchmark.name)
-    folder = RawFolder.scan(raw, benchmark.name)
+    folder = benchmark.scan(raw, options)
     rows = benchmark.rows(folder, options)
-    there = frozenset(v for v in rows["video_id"].unique() if composed(v) in folder.videos)
+    files = benchmark.annotation_files(folder, options)
+    paths_there = folder.video_paths()
+    used = frozenset(rows["path"]).intersection(paths_there)
+    log.info("%s", _found(benchmark, files, used, raw))
+    there = frozenset(rows.loc[rows["path"].isin(used), "video_id"])
     table, report = examine(rows, there, expected, options.allowed_missing)
-    used = frozenset(rows["path"])
-    unused = [path for copies in folder.videos.values() for path in copies if path not in used]
+    unused = [path for path in paths_there if path not in used]
     report |= {
         "benchmark": benchmark.name,
         "title": benchmark.title,
         "setting": here,
         "synthetic": synthetic,
         "licence": benchmark.licence,
-        "protocol": options.model_dump(mode="json"),
+        "protocol": options.model_dump(mode="json", exclude_none=True),
         "videos_skipped_by_protocol": list(benchmark.skipped(options)),
         "unused_video_files": len(unused),
         "similar_files": _similar(folder, report["splits"]),
-        "annotations": _annotations(
-            benchmark, benchmark.annotation_files(folder, options), published=not synthetic
-        ),
+        "annotations": _annotations(benchmark, files, published=not synthetic),
     }
     write_json(report_path, report)
     for warning in report["warnings"]:

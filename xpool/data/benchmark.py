@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from pydantic import Field
 
-from xpool.data.annotations import is_text
+from xpool.data.annotations.text import is_text
 from xpool.data.manifest import COLUMNS
 from xpool.data.raw_folder import RawFolder
 from xpool.project import plugins
@@ -44,6 +44,9 @@ class ManifestOptions(Section):
     allowed_missing: float = Field(ge=0, le=1)
     """Share of each split's videos that may be absent. Each split counts alone: a hundred lost test
     videos are one percent of all videos but a tenth of the gallery, and improve every metric."""
+    videos: str | None = None
+    """Folder below the raw folder from which the videos are taken, where copies of them lie beside
+    each other; None takes them from anywhere."""
 
 
 class Listed(Protocol):
@@ -140,6 +143,18 @@ class Benchmark(ABC):
         """Return the ids of the videos that these options leave out."""
         return ()
 
+    def scan(self, raw: Path, options: Any) -> RawFolder:
+        """List a raw folder, with the videos that these options take from it.
+
+        Raises:
+            InputError: as :meth:`RawFolder.scan` and :meth:`RawFolder.within`.
+        """
+        return RawFolder.scan(raw, self.name).within(options.videos)
+
+    def distributor(self, file: Path) -> str:
+        """Return who distributes annotation files of that name; empty if it is always the same."""
+        return ""
+
     @abstractmethod
     def annotation_files(self, folder: RawFolder, options: Any) -> list[Path]:
         """Return the annotation files that :meth:`read` reads under these options.
@@ -169,7 +184,7 @@ class Benchmark(ABC):
         Raises:
             InputError: a file is missing, ambiguous or not in its official format.
         """
-        return self.rows(RawFolder.scan(raw, self.name), options)
+        return self.rows(self.scan(raw, options), options)
 
 
 def caption_table(rows: Iterable[tuple[str, str, str, str, str]]) -> pd.DataFrame:

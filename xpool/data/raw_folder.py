@@ -4,10 +4,10 @@ import difflib
 import os
 import unicodedata
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
-from xpool.data.annotations import is_text
+from xpool.data.annotations.text import is_text
 from xpool.project.errors import InputError
 
 GUIDE = "docs/data/real_data.md"
@@ -24,6 +24,11 @@ _VIDEO_SUFFIXES = frozenset([
     ".rm", ".rmvb", ".ts", ".vob", ".webm", ".wmv", ".xvid",
 ])
 # fmt: on
+
+
+Alternative = str | tuple[str, ...]
+"""A file's name, or several of which all are needed. One with a ``*`` is the end of a path, and
+stands for all files that match it, such as the parts of a table."""
 
 
 class FilesMissingError(InputError):
@@ -82,39 +87,92 @@ class RawFolder:
             videos={stem: tuple(paths) for stem, paths in videos.items()},
         )
 
+    def within(self, folder: str | None) -> "RawFolder":
+        """Return the same files with the videos below one folder alone; None leaves all.
+
+        Raises:
+            InputError: all videos lie elsewhere.
+        """
+        if folder is None:
+            return self
+        inside = f"{folder.strip('/')}/"
+        videos = {
+            stem: kept
+            for stem, paths in self.videos.items()
+            if (kept := tuple(path for path in paths if path.startswith(inside)))
+        }
+        if self.videos and not videos:
+            there = sorted({PurePosixPath(p).parent.as_posix() for p in self.video_paths()})
+            raise InputError(
+                f"params.yaml: manifest.{self.benchmark}.videos: no video lies below "
+                f"{self.root / folder}; there are some in {', '.join(there[:SHOWN])}"
+            )
+        return replace(self, videos=videos)
+
+    def video_paths(self) -> list[str]:
+        """Return the paths of all videos."""
+        return [path for copies in self.videos.values() for path in copies]
+
     def has(self, name: str) -> bool:
         """Return whether the folder holds a file of that name, at any depth."""
         return name in self.by_name
 
-    def files(self, *choices: tuple[str, ...]) -> list[Path]:
-        """Return, of each choice of names, the file with the first name that the folder holds.
+    def files(self, *choices: tuple[Alternative, ...]) -> list[Path]:
+        """Return the files of :meth:`chosen`, one after another."""
+        return [path for files in self.chosen(*choices) for path in files]
+
+    def chosen(self, *choices: tuple[Alternative, ...]) -> list[list[Path]]:
+        """Return, of each choice, the files of the first alternative that is there.
 
         Raises:
             InputError: a choice has no file, or a name is there twice; all of these are named.
                 :class:`FilesMissingError` if some are missing and none is there twice.
         """
         found, problems, missing = [], [], []
-        for names in choices:
-            name = next((name for name in names if name in self.by_name), None)
-            if name is None:
-                missing.append(" or ".join(names))
+        for alternatives in choices:
+            sets = [_names(names) for names in alternatives]
+            names = next((names for names in sets if not self._lacking(names)), None)
+            if names is None:
+                missing.append(" or ".join(self._nearest(sets)))
                 continue
-            paths = self._distinct(self.by_name[name])
-            if len(paths) > 1:
-                problems.append(
-                    f"{name} is there {len(paths)} times ({', '.join(paths)}); keep one, because "
-                    "they may differ"
-                )
-            found.append(self.root / paths[0])
+            files = []
+            for name in names:
+                paths = self._paths(name)
+                if len(paths) > 1 and "*" not in name:
+                    problems.append(
+                        f"{name} is there {len(paths)} times ({', '.join(paths)}); keep one, "
+                        "because they may differ"
+                    )
+                files += [self.root / path for path in paths]
+            found.append(files)
         if missing:
-            asked = [name for names in choices for name in names]
-            lacking = f"not found: {', '.join(missing)}; {self._remedy(asked)}"
+            asked = [n for choice in choices for names in choice for n in _names(names)]
+            lack = f"not found: {', '.join(missing)}; {self._remedy(asked)}"
             if not problems:
-                raise FilesMissingError(f"{self.root}: {lacking}", missing)
-            problems.append(lacking)
+                raise FilesMissingError(f"{self.root}: {lack}", missing)
+            problems.append(lack)
         if problems:
             raise InputError(f"{self.root}: {'; '.join(problems)}")
         return found
+
+    def _nearest(self, sets: list[tuple[str, ...]]) -> list[str]:
+        """Return what the first alternative lacks, and those partly there, or else the second."""
+        plain = [names for names in sets if "*" not in "".join(names)]
+        partly = [names for names in plain[1:] if 0 < len(self._lacking(names)) < len(names)]
+        near = [plain[0], *(partly or plain[1:2])]
+        return [" and ".join(self._lacking(names)) for names in near]
+
+    def _lacking(self, names: tuple[str, ...]) -> list[str]:
+        return [name for name in names if not self._paths(name)]
+
+    def _paths(self, name: str) -> tuple[str, ...]:
+        """Return the paths of the files of that name, or that match the end of a path."""
+        if "*" not in name:
+            return self._distinct(self.by_name.get(name, ()))
+        end = PurePosixPath(name).suffix
+        alike = (paths for other, paths in self.by_name.items() if other.endswith(end))
+        paths = (path for paths in alike for path in paths if PurePosixPath(path).match(name))
+        return tuple(sorted(paths))
 
     def file(self, *names: str) -> Path:
         """Return the file with the first of these names; see :meth:`files`."""
@@ -153,7 +211,8 @@ class RawFolder:
         if len(paths) > 1:
             raise InputError(
                 f"{self.root}: two files could be the video {video_id} ({paths[0]} and "
-                f"{paths[1]}); keep one, because the frames of copies can differ"
+                f"{paths[1]}), and the frames of copies can differ; keep one, or name the folder "
+                f"to take them from as manifest.{self.benchmark}.videos in params.yaml"
             )
         return paths[0] if paths else expected
 
@@ -173,6 +232,10 @@ class RawFolder:
             status = (self.root / path).stat()
             first.setdefault((status.st_dev, status.st_ino), path)
         return tuple(first.values())
+
+
+def _names(alternative: Alternative) -> tuple[str, ...]:
+    return (alternative,) if isinstance(alternative, str) else alternative
 
 
 def is_video(name: str) -> bool:

@@ -82,10 +82,10 @@ def _raw_files(here: str, name: str) -> str:
 
     target = find(name, here)
     how = "`make repro` makes it" if here == "mini" else f"`xpool get {name}`"
-    folder = target.scan()
-    if not folder.by_name:
-        return f"not there yet: {how}"
     try:
+        folder = target.scan()
+        if not folder.by_name:
+            return f"not there yet: {how}"
         missing = target.missing()
     except InputError as error:
         return f"unreadable ({error})"

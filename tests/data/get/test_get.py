@@ -152,7 +152,8 @@ def test_nothing_is_downloaded_by_a_list(server, capsys):
     main("msvd", dry_run=True)
     said = capsys.readouterr().out
     assert not server.requests
-    assert "missing: train_list.txt, val_list.txt, test_list.txt and 1 more" in said
+    lists = [f"{split}_list.txt or msvd_{split}.json" for split in ("train", "val", "test")]
+    assert f"missing: {', '.join(lists)} and 1 more" in said
     assert f"or from {server.url('/msvd_data.zip')}" in said
     assert "licence: Research use" in said
 

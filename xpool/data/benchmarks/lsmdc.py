@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from xpool.data.annotations import text_lines
+from xpool.data.annotations.text import text_lines
 from xpool.data.benchmark import (
     SPLITS,
     Benchmark,

@@ -5,16 +5,19 @@ The 1k-A test (JSFusion's) has 1,000 videos with one caption each, taken from it
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import logging
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
 from pydantic import Field
 
-from xpool.data.annotations import read_csv, read_json, unique
+from xpool.data.annotations.pickled import read_pickle
+from xpool.data.annotations.rows import read_rows
+from xpool.data.annotations.text import read_csv, read_json, text_lines, unique
 from xpool.data.benchmark import (
     Benchmark,
     Counts,
@@ -34,8 +37,13 @@ from xpool.project.seeds import seed_for
 
 CAPTIONS = ("MSRVTT_data.json", "MSR_VTT.json")
 """CLIP4Clip's file, which is preferred, and Frozen in Time's."""
+CHALLENGE = ("train_val_videodatainfo.json", "test_videodatainfo.json")
+"""The files of the 2016 challenge: 7,010 videos, and the other 2,990."""
 TEST = "MSRVTT_JSFUSION_test.csv"
+FROZEN_TEST = ("val_list_jsfusion.txt", "jsfusion_val_caption_idx.pkl")
+"""Frozen in Time's form of 1k-A: the videos, and the number of each one's caption."""
 
+log = logging.getLogger(__name__)
 _TRAINING_VIDEOS = {"9k": 9000, "7k": 7010}
 _CAPTIONS_PER_VIDEO = 20
 SHARE_7K = Fraction(7010, 9000)
@@ -135,7 +143,7 @@ def _path(video_id: str) -> str:
 
 
 class MsrVtt(Benchmark):
-    """Read MSRVTT_data.json (or MSR_VTT.json), MSRVTT_train.9k.csv or .7k.csv, and the test csv."""
+    """Read captions, a training list and the 1k-A test, from the files of any distributor."""
 
     name = "msrvtt"
     title = "MSR-VTT"
@@ -155,6 +163,10 @@ class MsrVtt(Benchmark):
         "MSRVTT_train.9k.csv": "0a7ece2418e1f7ac5680555a04ddfef8950293ac3c4bdd6584fb0fa6cc0ff7d3",
         "MSRVTT_train.7k.csv": "ca0d04c34310168b620c90c67eaec702b37398943965f5e1f9f44af8f193da7d",
         TEST: "e61144b312c8a2fc2126f96504c981f8c23c05b3ba9655a56e2af50ac8a4b16a",
+        # The ids of friedrichor/MSR-VTT's files in Git LFS.
+        "msrvtt_train_9k.json": "97ff86055d8fcec43ca2ce948f89a02fa529f3b26fc16845f623e1dbaed5db44",
+        "msrvtt_train_7k.json": "cef5b250b3cea268068e45b81348ed3857dd54cef2e3f40387554905b375f5e3",
+        "msrvtt_test_1k.json": "6e937737375f77bffc939ba336001e0328fafdc1c844868a5e158ce4de4ce81f",
     }
 
     def published_counts(self, options: MsrVttOptions) -> dict[str, Counts]:
@@ -179,38 +191,133 @@ class MsrVtt(Benchmark):
         }
         return {split: count for split, count in counts.items() if count.videos}
 
+    def distributor(self, file: Path) -> str:
+        """Return who distributes files of that name."""
+        if file.name == CAPTIONS[0] or file.suffix == ".csv":
+            return "CLIP4Clip"
+        if file.name in CHALLENGE:
+            return "the 2016 challenge"
+        frozen = file.name == CAPTIONS[1] or file.suffix in (".txt", ".pkl")
+        return "Frozen in Time" if frozen else "Hugging Face"
+
     def annotation_files(self, folder: RawFolder, options: MsrVttOptions) -> list[Path]:
-        """Return the caption file, the chosen training list and the test csv."""
-        return folder.files(CAPTIONS, (f"MSRVTT_train.{options.training_videos}.csv",), (TEST,))
+        """Return the caption files, the chosen training list, and the files of the test."""
+        return list(dict.fromkeys(path for files in _files(folder, options) for path in files))
 
     def rows(self, folder: RawFolder, options: MsrVttOptions) -> pd.DataFrame:
         """Read all captions; see :meth:`Benchmark.read`."""
-        captions_path, list_path, test_path = self.annotation_files(folder, options)
-        listed = unique(
-            list_path,
-            "video_id",
-            [row["video_id"] for row in read_csv(list_path, ("video_id",))],
-        )
+        caption_files, list_files, test_files = _files(folder, options)
+        captions = _captions(caption_files)
+        queries = _queries(test_files, captions)
+        listed = _training_list(list_files, options, {query.video_id for query in queries})
         if options.val_videos >= len(listed):
             raise InputError(
                 f"params.yaml: manifest.msrvtt.val_videos: {options.val_videos} leaves none of "
-                f"the {len(listed)} training videos of {list_path.name}; lower it"
+                f"the {len(listed)} training videos of {list_files[0].name}; lower it"
             )
         by_hash = sorted(listed, key=lambda video_id: seed_for("msrvtt", "val", video_id))
         val = frozenset(by_hash[: options.val_videos])
-        captions = _captions(captions_path)
         for video_id in listed:
             if video_id not in captions:
                 raise InputError(
-                    f"{captions_path}: no caption of {video_id}, which {list_path.name} lists"
+                    f"{caption_files[0]}: no caption of {video_id}, which {list_files[0].name} "
+                    "lists"
                 )
         return caption_table(
             [
                 *_training_rows(folder, captions, [v for v in listed if v not in val]),
                 *_validation_rows(folder, captions, [v for v in listed if v in val]),
-                *_test_rows(folder, test_path),
+                *_test_rows(folder, queries),
             ]
         )
+
+
+class Query(NamedTuple):
+    """A test query: its id, its video, and the sentence."""
+
+    key: str
+    video_id: str
+    sentence: str
+
+
+def _hub(part: str) -> tuple[str, ...]:
+    """Return names of the rows of a part in data sets of Hugging Face (friedrichor/MSR-VTT)."""
+    return f"msrvtt_{part}.json", f"{part}/*.parquet", f"{part}/*/*.parquet"
+
+
+def _files(folder: RawFolder, options: MsrVttOptions) -> list[list[Path]]:
+    """Return the files of the captions, those of the training list, and those of the test."""
+    kind = options.training_videos
+    challenge = CHALLENGE if kind == "9k" else CHALLENGE[:1]
+    frozen = ("train_list_jsfusion.txt",) if kind == "9k" else ()
+    rows = _hub(f"train_{kind}")
+    lists = (f"MSRVTT_train.{kind}.csv", *frozen, f"train_list_{kind}.txt", *rows, challenge)
+    return folder.chosen(
+        (*CAPTIONS, challenge, *rows), lists, (TEST, *_hub("test_1k"), FROZEN_TEST)
+    )
+
+
+def _training_list(files: list[Path], options: MsrVttOptions, test: Collection[str]) -> list[str]:
+    """Return the training videos, in the order of CLIP4Clip's lists.
+
+    Source: the 9k list is all videos but the 1k-A test, by number; the 7k list is the challenge's
+    training and validation videos, as text in which an end comes after all digits (found in
+    CLIP4Clip's files).
+    """
+    first = files[0]
+    if first.suffix == ".csv":
+        return unique(first, "video_id", [r["video_id"] for r in read_csv(first, ("video_id",))])
+    if first.suffix == ".txt":
+        return unique(first, "video_id", map(str.strip, text_lines(first)))
+    if first.name not in CHALLENGE:
+        return list(read_rows(files).captions)
+    videos = _captions(files)
+    if options.training_videos == "7k":
+        return sorted(videos, key=lambda video_id: f"{video_id}~")
+    return sorted((v for v in videos if v not in test), key=lambda v: (len(v), v))
+
+
+def _queries(files: list[Path], captions: Mapping[str, list[str]]) -> list[Query]:
+    """Return the queries of the 1k-A test."""
+    first = files[0]
+    if first.name == TEST:
+        rows = read_csv(first, ("key", "video_id", "sentence"))
+        unique(first, "key", [row["key"] for row in rows])
+        unique(first, "video_id", [row["video_id"] for row in rows])
+        return [Query(row["key"], row["video_id"], row["sentence"]) for row in rows]
+    if first.name == FROZEN_TEST[0]:
+        return list(_numbered_queries(first, files[1], captions))
+    found = read_rows(files).captions
+    for video_id, texts in found.items():
+        if len(texts) != 1:
+            raise InputError(
+                f"{first}: {len(texts)} captions of {video_id}; expected one, as in {TEST}"
+            )
+    return [Query(f"{video_id}#0", video_id, texts[0]) for video_id, texts in found.items()]
+
+
+def _numbered_queries(
+    list_path: Path, numbers_path: Path, captions: Mapping[str, list[str]]
+) -> Iterator[Query]:
+    """Yield the queries of Frozen in Time's form, whose sentences are captions.
+
+    Source: m-bain/frozen-in-time ``data_loader/MSRVTT_dataset.py``.
+    """
+    numbers = read_pickle(numbers_path, instead=TEST)
+    log.warning(
+        "%s: the test sentences are captions of its videos; %s words some of them otherwise",
+        list_path,
+        TEST,
+    )
+    for video_id in unique(list_path, "video_id", map(str.strip, text_lines(list_path))):
+        texts = captions.get(video_id, [])
+        number = numbers.get(video_id) if isinstance(numbers, dict) else None
+        if type(number) is not int or not 0 <= number < len(texts):
+            raise InputError(
+                f"{numbers_path}: {video_id}: expected the number of one of its {len(texts)} "
+                f"captions, found {number!r}; or put {TEST} there"
+            )
+        yield Query(f"{video_id}#{number}", video_id, texts[number])
 
 
 def _training_rows(
@@ -232,20 +339,27 @@ def _validation_rows(
         yield "val", video_id, f"{video_id}#{k}", texts[k], path
 
 
-def _test_rows(folder: RawFolder, csv_path: Path) -> Iterator[tuple[str, str, str, str, str]]:
-    rows = read_csv(csv_path, ("key", "video_id", "sentence"))
-    keys = unique(csv_path, "key", [row["key"] for row in rows])
-    video_ids = unique(csv_path, "video_id", [row["video_id"] for row in rows])
-    for key, video_id, row in zip(keys, video_ids, rows, strict=True):
-        path = folder.video(video_id, _path(video_id))
-        yield "test", video_id, key, row["sentence"], path
+def _test_rows(
+    folder: RawFolder, queries: Iterable[Query]
+) -> Iterator[tuple[str, str, str, str, str]]:
+    for key, video_id, sentence in queries:
+        yield "test", video_id, key, sentence, folder.video(video_id, _path(video_id))
 
 
-def _captions(path: Path) -> dict[str, list[str]]:
-    """Return each video's captions in file order.
+def _captions(files: list[Path]) -> dict[str, list[str]]:
+    """Return each video's captions in the order of the files."""
+    if files[0].name not in (*CAPTIONS, *CHALLENGE):
+        return read_rows(files).captions
+    captions: dict[str, list[str]] = {}
+    for path in files:
+        _add_captions(captions, path)
+    return captions
 
-    The file holds ``sentences`` of ``{video_id, caption}`` (the form of the 2016 challenge) or
-    ``annotations`` of ``{image_id, caption}`` (that of Frozen in Time).
+
+def _add_captions(captions: dict[str, list[str]], path: Path) -> None:
+    """Add the captions of a file in the form of the 2016 challenge or of Frozen in Time.
+
+    It has ``sentences`` of ``{video_id, caption}``, or ``annotations`` of ``{image_id, caption}``.
     """
     content = read_json(path)
     forms = {"sentences": "video_id", "annotations": "image_id"}
@@ -256,7 +370,6 @@ def _captions(path: Path) -> dict[str, list[str]]:
             f"{path}: expected 'sentences' (MSRVTT_data.json) or 'annotations' (MSR_VTT.json) at "
             f"the top level, found {found[:200]}"
         )
-    captions: dict[str, list[str]] = {}
     entries: Any = content[form]
     if not isinstance(entries, list):
         raise InputError(
@@ -276,7 +389,6 @@ def _captions(path: Path) -> dict[str, list[str]]:
                 f"{path}: {form}[{position}]: expected strings, found {str(entry)[:200]!r}"
             )
         captions.setdefault(video_id, []).append(caption)
-    return captions
 
 
 BENCHMARK = MsrVtt()

@@ -4,7 +4,6 @@ Text-to-video ranks each of the 27,763 test captions against 670 videos. About o
 captions also belongs, letter by letter, to another test video.
 """
 
-import io
 import json
 import math
 import pickle
@@ -12,12 +11,14 @@ import re
 import string
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from xpool.data.annotations import read_bytes, read_json, refuse_half_pairs, text_lines, unique
+from xpool.data.annotations.pickled import read_pickle
+from xpool.data.annotations.rows import read_rows
+from xpool.data.annotations.text import read_json, text_lines, unique
 from xpool.data.benchmark import (
     SPLITS,
     Benchmark,
@@ -38,6 +39,14 @@ JSON = "captions_msvd.json"
 """The captions as X-Pool distributes them: text."""
 PICKLE = "raw-captions.pkl"
 """The captions as CLIP4Clip distributes them: lists of tokens."""
+
+HUB = (
+    ("msvd_train.json", "msvd_val.json", "msvd_test.json"),
+    ("default/train/*.parquet", "default/validation/*.parquet", "default/test/*.parquet"),
+    ("data/train-*.parquet", "data/validation-*.parquet", "data/test-*.parquet"),
+)
+"""Rows of the splits as data sets of Hugging Face have them: friedrichor/MSVD, and the Parquet
+files that the hub makes of one."""
 
 _RENAMED = re.compile(r"vid\d+")
 
@@ -92,7 +101,7 @@ def _path(video_id: str) -> str:
 
 
 class Msvd(Benchmark):
-    """Read {train,val,test}_list.txt and captions_msvd.json or raw-captions.pkl."""
+    """Read {train,val,test}_list.txt and captions_msvd.json or raw-captions.pkl, or rows."""
 
     name = "msvd"
     title = "MSVD"
@@ -119,11 +128,16 @@ class Msvd(Benchmark):
             "test": Counts(670, 27763),
         }
 
+    def distributor(self, file: Path) -> str:
+        """Return who distributes files of that name."""
+        named = {JSON: "X-Pool", PICKLE: "CLIP4Clip"}
+        return "" if file.suffix == ".txt" else named.get(file.name, "Hugging Face")
+
     def annotation_files(self, folder: RawFolder, options: MsvdOptions) -> list[Path]:
         """Return the three lists and the caption files that are there."""
+        files = [path for group in _files(folder) for path in group]
         both = folder.has(JSON) and folder.has(PICKLE)
-        captions = ((JSON,), (PICKLE,)) if both else ((JSON, PICKLE),)
-        return folder.files(*((f"{split}_list.txt",) for split in SPLITS), *captions)
+        return list(dict.fromkeys(files + ([folder.file(PICKLE)] if both else [])))
 
     def rows(self, folder: RawFolder, options: MsvdOptions) -> pd.DataFrame:
         """Read all captions; see :meth:`Benchmark.read`.
@@ -132,29 +146,46 @@ class Msvd(Benchmark):
             InputError: as there; also if both caption files are present and their counts differ,
                 or if the videos are called vid1 to vid1970.
         """
-        *list_paths, captions_path = self.annotation_files(folder, options)[:4]
-        lists = {
-            split: unique(path, "video id", (line.strip() for line in text_lines(path)))
-            for split, path in zip(SPLITS, list_paths, strict=True)
-        }
+        *list_files, caption_files = _files(folder)
+        lists = dict(zip(SPLITS, map(_list, list_files), strict=True))
         listed = [video_id for video_ids in lists.values() for video_id in video_ids]
-        _refuse_renamed(folder, listed)
-        captions = _captions(captions_path)
-        for split, path in zip(SPLITS, list_paths, strict=True):
+        captions_path = caption_files[0]
+        if captions_path.name in (JSON, PICKLE):
+            captions, names = _captions(captions_path), dict[str, str]()
+        else:
+            captions, names = read_rows(caption_files)
+        _refuse_renamed(folder, [names.get(video_id, video_id) for video_id in listed])
+        for split, files in zip(SPLITS, list_files, strict=True):
             for video_id in lists[split]:
                 if not captions.get(video_id):
                     raise InputError(
-                        f"{captions_path}: no caption of {video_id}, which {path.name} lists"
+                        f"{captions_path}: no caption of {video_id}, which {files[0].name} lists"
                     )
         if folder.has(JSON) and folder.has(PICKLE):
             _compare(captions_path, captions, folder.file(PICKLE), listed)
         rows = []
         for split, video_ids in lists.items():
             for video_id in video_ids:
-                video_path = folder.video(video_id, _path(video_id))
+                video_path = folder.video(names.get(video_id, video_id), _path(video_id))
                 for k, caption in enumerate(captions[video_id]):
                     rows.append((split, video_id, f"{video_id}#{k}", caption, video_path))
         return caption_table(rows)
+
+
+def _files(folder: RawFolder) -> list[list[Path]]:
+    """Return the files of each split's list, and those of the captions."""
+    lists = [
+        (f"{split}_list.txt", *(names[number] for names in HUB))
+        for number, split in enumerate(SPLITS)
+    ]
+    return folder.chosen(*lists, (JSON, PICKLE, *HUB))
+
+
+def _list(files: list[Path]) -> list[str]:
+    """Return the videos of a split, from a list or from rows."""
+    if files[0].suffix != ".txt":
+        return list(read_rows(files).captions)
+    return unique(files[0], "video id", (line.strip() for line in text_lines(files[0])))
 
 
 def _refuse_renamed(folder: RawFolder, listed: list[str]) -> None:
@@ -171,7 +202,7 @@ def _refuse_renamed(folder: RawFolder, listed: list[str]) -> None:
 
 def _captions(path: Path) -> dict[str, list[str]]:
     if path.name == PICKLE:
-        content = _unpickle(path)
+        content = read_pickle(path, instead=JSON)
         wrong = _wrong_entry(content, tokens=True)
         expected = "a mapping of video ids to lists of lists of tokens"
     else:
@@ -198,34 +229,6 @@ def _wrong_entry(content: Any, *, tokens: bool) -> str | None:
             if not isinstance(parts, list) or not all(isinstance(part, str) for part in parts):
                 return f"{name!r}: {text!r}"
     return None
-
-
-class _PlainUnpickler(pickle.Unpickler):
-    """Loads containers, strings and numbers, and refuses every class and function.
-
-    A pickle can call any function while it loads, so a plain ``pickle.load`` of a downloaded file
-    would run its author's code.
-    """
-
-    def find_class(self, module_name: str, global_name: str) -> NoReturn:
-        raise pickle.UnpicklingError(
-            f"it names {module_name}.{global_name}, which is not plain data"
-        )
-
-
-def _unpickle(path: Path) -> Any:
-    try:
-        content = _PlainUnpickler(io.BytesIO(read_bytes(path)), encoding="utf-8").load()
-    except InputError:
-        raise
-    except Exception as error:  # a broken pickle can raise nearly anything
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise InputError(
-            f"{path}: refused: {reason}; expected a pickle of plain lists and strings; fetch it "
-            f"again, or use {JSON} instead"
-        ) from error
-    refuse_half_pairs(path, content)
-    return content
 
 
 def _compare(

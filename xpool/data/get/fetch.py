@@ -7,7 +7,7 @@ from urllib.parse import unquote, urlsplit
 
 import requests
 
-from xpool.data.annotations import text_lines
+from xpool.data.annotations.text import text_lines
 from xpool.data.get import hub
 from xpool.data.get.archives import expect_room, is_archive
 from xpool.data.get.download import auth_for, download

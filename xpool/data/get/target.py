@@ -53,7 +53,9 @@ class Target:
         """List the raw folder, which may not be there yet."""
         if not self.raw.exists():
             return RawFolder(root=self.raw, benchmark=self.name, by_name={}, videos={})
-        return RawFolder.scan(self.raw, self.name)
+        if self.benchmark is None:
+            return RawFolder.scan(self.raw, self.name)
+        return self.benchmark.scan(self.raw, self.options)
 
     def missing(self) -> Missing:
         """Return what is missing.
@@ -67,9 +69,9 @@ class Target:
         folder = self.scan()
         if lacking := self._annotations_missing(folder):
             return Missing(lacking)
-        ids = self.benchmark.rows(folder, self.options)["video_id"].unique().tolist()
-        lost = [name for name in ids if composed(name) not in folder.videos]
-        return Missing((), tuple(lost), len(ids))
+        videos = self.benchmark.rows(folder, self.options).drop_duplicates("video_id")
+        lost = videos.loc[~videos["path"].isin(folder.video_paths()), "video_id"]
+        return Missing((), tuple(lost), len(videos))
 
     def _annotations_missing(self, folder: RawFolder) -> tuple[str, ...]:
         assert self.benchmark is not None
@@ -85,7 +87,7 @@ class Target:
             folder = self.scan()
             more = {PurePosixPath(name).name: (name,) for name in names}
             with_them = replace(folder, by_name=more | dict(folder.by_name))
-            return len(self._annotations_missing(with_them)) < len(missing.files)
+            return self._annotations_missing(with_them) != missing.files
         wanted = {composed(name) for name in missing.videos}
         return any(composed(PurePosixPath(name).stem) in wanted for name in names)
 
