@@ -256,6 +256,15 @@ def test_a_folder_that_is_no_index_is_named(here, tmp_path):
         open_index(tmp_path, opened("xpool"))
 
 
+def test_a_video_that_is_gone_is_named(here, own, tmp_path):
+    index.main([own / "clip0.mp4"], folder_of("xpool"), tmp_path / "my.index")
+    (own / "clip0.mp4").unlink()
+    with pytest.raises(InputError, match=r"clip0\.mp4: there is no such file; .* index again"):
+        search.main(folder_of("xpool"), "anything", index=[tmp_path / "my.index"])
+    with pytest.raises(InputError, match=r"clip0\.mp4: there is no such file"):
+        film(own / "clip0.mp4")
+
+
 # --- a run that has trained its encoder ---
 
 

@@ -124,6 +124,14 @@ def test_an_uploaded_video_is_found_alone_and_beside_the_test_split(client, tmp_
     assert [place["value"] for place in there["places"]] == ["test", "yours", "both"]
 
 
+def test_a_film_whose_file_is_gone_is_not_there(client, tmp_path):
+    client.upload(write_video(tmp_path / "mine.mp4", 30).read_bytes())
+    _, found = client.search("anything", XPOOL, where="yours")
+    for file in tmp_path.glob("*/video"):
+        file.unlink()
+    assert client.ask(film_of(found))[0] == 404
+
+
 # --- what it refuses ---
 
 
@@ -157,7 +165,7 @@ def test_yours_without_a_video_gets_a_line(client):
     [
         "/params.yaml", "/../params.yaml", "/app.js/../../server.py", "/app.py", "/page.html",
         "/media/00/0/film.webm", f"/media/{b'params.yaml'.hex()}/0/film.webm",
-        "/media/..%2f..%2fetc/0/film.webm",
+        "/media/..%2f..%2fetc/0/film.webm", "/media/abc/0/film.webm", "/media/ff/0/0.jpg",
     ],
 )  # fmt: skip
 def test_nothing_else_is_served(client, path):

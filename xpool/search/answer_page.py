@@ -65,7 +65,7 @@ def whole(search: Search, query: str, answers: Sequence[Answer], note: str) -> s
     """Return a page with films and pictures in it, which opens without a network.
 
     Raises:
-        DecodeError: a video cannot be read any more.
+        InputError: a video cannot be read any more.
     """
     shown = column(
         search,

@@ -11,7 +11,7 @@ from PIL import Image
 
 from xpool.data.videos.decode import frames_of, scaled
 from xpool.data.videos.video_file import Length, open_video, upright, video_stream
-from xpool.search.library import UNKNOWN_RATE_FPS
+from xpool.search.library import UNKNOWN_RATE_FPS, still_there
 
 SHORT_SIDE_PX, LONGEST_S, FPS, BITS_PER_S = 180, 60, 12, 150_000
 """Size, length and rates of a film: a page with ten of them opens at once."""
@@ -23,12 +23,12 @@ def film(path: Path) -> bytes:
     """Return a video as a small WebM file (VP8, no sound), its first minute if it is longer.
 
     Raises:
-        DecodeError: it does not open as a video.
+        InputError: it does not open as a video any more.
     """
     import av
 
     file = io.BytesIO()
-    with open_video(path) as source, av.open(file, "w", "webm") as made:
+    with still_there(path), open_video(path) as source, av.open(file, "w", "webm") as made:
         stream, _ = video_stream(source)
         rate = float(stream.average_rate or UNKNOWN_RATE_FPS)
         output, due = None, 0.0

@@ -1,6 +1,7 @@
 """The videos that a run searches: the test split of its benchmark, or an index of one's own."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,8 +13,9 @@ from torch import Tensor
 from xpool.data.benchmark import load
 from xpool.data.frame_cache import FrameCache, FramesParams
 from xpool.data.manifest import read_manifest
-from xpool.data.videos.video_file import header
+from xpool.data.videos.video_file import DecodeError, header
 from xpool.project import paths
+from xpool.project.errors import InputError
 from xpool.project.params import setting
 from xpool.report.protocol import SYNTHETIC
 from xpool.search.trained import Trained
@@ -54,9 +56,30 @@ class Library:
         return self.cache.read(self.video_ids[video], self.frames.shape[1], self.params)[0]
 
     def times_s(self, video: int) -> NDArray[np.float64]:
-        """Return where in the video each sampled frame is, in seconds."""
+        """Return where in the video each sampled frame is, in seconds.
+
+        Raises:
+            InputError: the video's file is gone.
+        """
         sampled, _ = self.cache.sampled(self.video_ids[video], self.frames.shape[1], self.params)
-        return np.asarray(sampled / (header(self.files[video]).rate_fps or UNKNOWN_RATE_FPS))
+        with still_there(self.files[video]) as file:
+            return np.asarray(sampled / (header(file).rate_fps or UNKNOWN_RATE_FPS))
+
+
+@contextmanager
+def still_there(file: Path) -> Iterator[Path]:
+    """Name the file, and what to do, where a video cannot be read that could be when embedded.
+
+    Raises:
+        InputError: it cannot be read any more.
+    """
+    try:
+        yield file
+    except DecodeError as error:
+        raise InputError(
+            f"{file}: {error}; it could be read when its frames were made: put it back, or index "
+            "again the videos that are there"
+        ) from error
 
 
 def test_split(run: Trained) -> Library:

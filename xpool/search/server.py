@@ -22,7 +22,6 @@ import bottle
 
 from xpool.data.frame_cache import FrameCache, FramesParams
 from xpool.data.packing import pack
-from xpool.data.videos.video_file import DecodeError
 from xpool.project.command import LOCALHOST, expect_free
 from xpool.project.errors import InputError
 from xpool.project.params import read, setting
@@ -66,7 +65,7 @@ class Demo:
         self._film = lru_cache(256)(film)
         self._uploads: list[tuple[str, Path, FrameCache]] = []
         self._shown: dict[str, Library] = {}
-        """The libraries that answers came from, by the name that addresses have."""
+        """The libraries that answers came from, by their part of an address."""
 
     def start(self) -> dict[str, Any]:
         """Return the runs, where to search, and examples of queries.
@@ -125,29 +124,32 @@ class Demo:
         opened, libraries = self._opened(run), []
         if where in {"test", "both"}:
             libraries.append(self._test(run))
-            self._shown[self._test(run).title] = self._test(run)
+            self._shown[_address(self._test(run))] = self._test(run)
         if where in {"yours", "both"}:
             for name, path, cache in self._uploads[:uploads]:
                 made = library(name, opened, cache, {name: path}, embed(opened, cache))
                 libraries.append(made)
-                self._shown[name] = made
+                self._shown[_address(made)] = made
         if not libraries:
             raise InputError("no video of yours is there; add one, or search the test split")
         return Search(opened, libraries)
 
-    def film(self, title: str, video: int) -> bytes:
+    def film(self, address: str, video: int) -> bytes:
         """Return the film of a video that was found before."""
-        return self._film(self._found(title, video).files[video])
+        try:
+            return self._film(self._found(address, video).files[video])
+        except InputError as error:
+            raise bottle.HTTPError(404, str(error)) from error
 
-    def frame(self, title: str, video: int, frame: int) -> bytes:
+    def frame(self, address: str, video: int, frame: int) -> bytes:
         """Return the picture of a frame of such a video."""
-        found = self._found(title, video)
+        found = self._found(address, video)
         if not 0 <= frame < found.frames.shape[1]:
             raise bottle.HTTPError(404)
         return jpeg(found.pictures(video)[frame])
 
-    def _found(self, title: str, video: int) -> Library:
-        found = self._shown.get(title)
+    def _found(self, address: str, video: int) -> Library:
+        found = self._shown.get(address)
         if found is None or not 0 <= video < len(found):
             raise bottle.HTTPError(404)
         return found
@@ -185,8 +187,12 @@ def _frame_addresses(library: Library, answer: Answer) -> list[str]:
 
 
 def _media(name: str, library: Library, answer: Answer) -> str:
-    title = library.title.encode().hex()  # a path of its own, whatever the title holds
-    return f"media/{title}/{answer.video}/{name}"
+    return f"media/{_address(library)}/{answer.video}/{name}"
+
+
+def _address(library: Library) -> str:
+    """Return one part of a path, whatever the title holds."""
+    return library.title.encode().hex()
 
 
 def application(demo: Demo) -> bottle.Bottle:
@@ -197,7 +203,7 @@ def application(demo: Demo) -> bottle.Bottle:
         bottle.response.content_type = "application/json"
         try:
             return json.dumps(work())
-        except (InputError, DecodeError) as error:
+        except InputError as error:
             bottle.response.status = 400
             return json.dumps({"error": str(error)})
 
@@ -244,13 +250,13 @@ def application(demo: Demo) -> bottle.Bottle:
 
         return as_json(added)
 
-    @app.get("/media/<title:re:[0-9a-f]+>/<video:int>/film.webm")  # type: ignore[untyped-decorator]
-    def of_video(title: str, video: int) -> bottle.HTTPResponse:
-        return _ranged(demo.film(bytes.fromhex(title).decode(), video), "video/webm")
+    @app.get("/media/<library>/<video:int>/film.webm")  # type: ignore[untyped-decorator]
+    def of_video(library: str, video: int) -> bottle.HTTPResponse:
+        return _ranged(demo.film(library, video), "video/webm")
 
-    @app.get("/media/<title:re:[0-9a-f]+>/<video:int>/<frame:int>.jpg")  # type: ignore[untyped-decorator]
-    def of_frame(title: str, video: int, frame: int) -> bottle.HTTPResponse:
-        content = demo.frame(bytes.fromhex(title).decode(), video, frame)
+    @app.get("/media/<library>/<video:int>/<frame:int>.jpg")  # type: ignore[untyped-decorator]
+    def of_frame(library: str, video: int, frame: int) -> bottle.HTTPResponse:
+        content = demo.frame(library, video, frame)
         return bottle.HTTPResponse(content, 200, {"Content-Type": "image/jpeg"})
 
     return app
