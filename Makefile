@@ -30,7 +30,7 @@ comma := ,
 empty :=
 METHODS := $(subst $(empty) $(empty),$(comma),$(patsubst baselines/%.py,%,$(filter-out %/__init__.py,$(wildcard baselines/*.py))))
 
-.PHONY: help setup repro wide methods dashboard demo study-worker verify test check bench doctor setting lock clean
+.PHONY: help setup repro check-paper wide methods dashboard demo study-worker verify test check bench doctor setting lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-12s %s\n", $$1, $$2}'
@@ -57,6 +57,9 @@ repro: setup ## Run the pipeline (mini benchmarks by default) and print where th
 	@python -m xpool summary
 	dvc repro
 	@python -m xpool summary
+
+check-paper: setup ## Score the authors' checkpoints without training, and judge the paper: make check-paper FROM=/disk/official
+	@python -m xpool check-paper $(if $(FROM),--from '$(FROM)')
 
 wide: setup ## Run the studies of the mini setting on wide grids, which it writes into params.yaml
 	dvc exp run $(foreach value,$(WIDE),--set-param '$(value)')

@@ -208,7 +208,7 @@ WRONG = {
     ),
     "option misspelt": (
         {"manifest.lsmdc.clips": 999},
-        "made.yaml: manifest.lsmdc.clips: unknown key; known: allowed_missing, test_clips",
+        "made.yaml: manifest.lsmdc.clips: unknown key; known: allowed_missing, splits, test_clips",
     ),
     "option not allowed": (
         {"manifest.lsmdc.test_clips": 998},

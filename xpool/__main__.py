@@ -30,13 +30,13 @@ from xpool.tools import (
     dashboard,
     doctor,
     get,
-    import_checkpoint,
     power,
     setting,
     study_worker,
     summary,
     verify,
 )
+from xpool.tools.checkpoints import check_paper, import_checkpoint
 from xpool.tools.fleet import command as fleet
 
 app = typer.Typer(
@@ -65,6 +65,7 @@ STAGES = {
 }
 TOOLS = {
     "import-checkpoint": import_checkpoint,
+    "check-paper": check_paper,
     "summary": summary,
     "compare": compare,
     "power": power,

@@ -81,7 +81,7 @@ def test_main_whole_benchmark_writes_manifest_and_report(project: Path) -> None:
     assert found["synthetic"] is True
     assert found["errors"] == found["warnings"] == []
     assert found["splits"]["train"]["videos"] == {"expected": 4, "listed": 4, "kept": 4}
-    assert found["protocol"] == {"allowed_missing": 0.0}
+    assert found["protocol"] == {"allowed_missing": 0.0, "splits": ["train", "val", "test"]}
     assert [Path(a["file"]).name for a in found["annotations"]] == [
         "train_list.txt",
         "val_list.txt",

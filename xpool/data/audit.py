@@ -174,11 +174,13 @@ def _first_few(names: list[str]) -> str:
 
 
 def expected_counts(benchmark: Benchmark, options: ManifestOptions) -> dict[str, Counts]:
-    """Return the expected size of each split: as generated, or as published."""
+    """Return the expected size of each chosen split: as generated, or as published."""
     if setting() == "mini":
         generated: dict[str, int] = read(f"generate.{benchmark.name}.videos", dict[str, int])
-        return benchmark.mini_counts(generated, options)
-    return benchmark.published_counts(options)
+        counts = benchmark.mini_counts(generated, options)
+    else:
+        counts = benchmark.published_counts(options)
+    return {split: counts[split] for split in counts if split in options.splits}
 
 
 def _annotations(
@@ -239,7 +241,7 @@ def write_manifest(benchmark: Benchmark) -> None:
     raw, destination = paths.raw(here, benchmark.name), paths.manifest(here, benchmark.name)
     report_path = paths.manifest_report(here, benchmark.name)
     folder = benchmark.scan(raw, options)
-    rows = benchmark.rows(folder, options)
+    rows = benchmark.chosen_rows(folder, options)
     files = benchmark.annotation_files(folder, options)
     paths_there = folder.video_paths()
     used = frozenset(rows["path"]).intersection(paths_there)

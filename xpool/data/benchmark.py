@@ -9,7 +9,7 @@ import unicodedata
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple, Protocol
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Protocol
 
 import numpy as np
 import pandas as pd
@@ -47,6 +47,8 @@ class ManifestOptions(Section):
     videos: str | None = None
     """Folder below the raw folder from which the videos are taken, where copies of them lie beside
     each other; None takes them from anywhere."""
+    splits: Annotated[list[Split], Field(min_length=1)] = list(SPLITS)
+    """Splits that are taken; ``[test]`` is all that a checkpoint of other code needs."""
 
 
 class Listed(Protocol):
@@ -165,10 +167,15 @@ class Benchmark(ABC):
 
     @abstractmethod
     def rows(self, folder: RawFolder, options: Any) -> pd.DataFrame:
-        """Do what :meth:`read` does, from a folder that is already listed."""
+        """Return the captions of all splits, as :meth:`read` does, from a listed folder."""
+
+    def chosen_rows(self, folder: RawFolder, options: Any) -> pd.DataFrame:
+        """Return the captions of the splits that the options name; see :meth:`read`."""
+        rows = self.rows(folder, options)
+        return rows[rows["split"].isin(options.splits)].reset_index(drop=True)
 
     def read(self, raw: Path, options: Any) -> pd.DataFrame:
-        """Read all captions; the videos may be absent.
+        """Read the captions of the chosen splits; the videos may be absent.
 
         Args:
             raw: the benchmark's raw folder.
@@ -184,7 +191,7 @@ class Benchmark(ABC):
         Raises:
             InputError: a file is missing, ambiguous or not in its official format.
         """
-        return self.rows(self.scan(raw, options), options)
+        return self.chosen_rows(self.scan(raw, options), options)
 
 
 def caption_table(rows: Iterable[tuple[str, str, str, str, str]]) -> pd.DataFrame:

@@ -6,7 +6,8 @@ Each section is declared as a :class:`Section` beside the code that uses it, and
 
 import json
 import os
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from types import UnionType
@@ -92,6 +93,17 @@ def hold(values: dict[str, Any]) -> None:
     """Make :func:`load` return these values for the rest of this process, whatever is edited."""
     global _held
     _held = values
+
+
+@contextmanager
+def holding(values: dict[str, Any]) -> Iterator[None]:
+    """Make :func:`load` return these values while the block runs."""
+    global _held
+    before, _held = _held, values
+    try:
+        yield
+    finally:
+        _held = before
 
 
 @overload

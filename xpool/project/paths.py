@@ -202,6 +202,11 @@ def left_over(
                 yield entry
 
 
+def check_paper() -> Path:
+    """Markdown table of the authors' checkpoints against the published figures."""
+    return Path("results", "check-paper.md")
+
+
 def report(setting: str, name: str) -> Path:
     """HTML page of the report: a notebook's, e.g. ``results``, or ``index``."""
     return Path("reports", setting, f"{name}.html")

@@ -66,6 +66,7 @@ _OPTIONS = {
     "val_videos": "{} training videos held out for validation",
     "test_clips": "{}-clip test protocol",
     "allowed_missing": "a share of {} of each split's videos allowed to be missing",
+    "splits": "nothing but the splits {} read",
 }
 """Options of ``manifest.<benchmark>`` in words; an option not listed here is printed by name."""
 

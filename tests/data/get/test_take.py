@@ -154,3 +154,18 @@ def test_msrvtt_in_the_archives_of_its_distributors_with_all_10000_names(tmp_pat
     assert not get(find("msrvtt", "paper"), str(disk))
     found = readable("msrvtt")
     assert found == {f"video{n}": b"%d" % n for n in range(10_000)}
+
+
+def test_checkpoints_are_linked_from_a_folder_by_their_names(project, tmp_path):
+    official = laid(tmp_path / "official", {"deep/msvd.pth": b"weights", "other.pth": b"no"})
+    target = find("xpool-checkpoints", "paper")
+    still = get(target, str(official))
+    assert still.files == ("msrvtt-9k", "msrvtt-7k", "lsmdc")
+    link = project / "data/paper/raw/xpool-checkpoints/msvd.pth"
+    assert link.is_symlink()
+    assert link.read_bytes() == b"weights"
+    with pytest.raises(InputError, match=r"has none of msrvtt-9k\.pth, msrvtt-7k\.pth, lsmdc\.pth"):
+        get(target, str(official))
+    laid(official, {"a/lsmdc.pth": b"1", "b/lsmdc.pth": b"2"})
+    with pytest.raises(InputError, match=r"lsmdc\.pth is there twice"):
+        get(target, str(official))

@@ -16,6 +16,7 @@ import pytest
 import torch
 import worlds
 import yaml
+from made_checkpoints import inside, pool_frames, write_xpool
 from made_clip import spread, write_clip
 from safetensors.torch import save_file
 from torchvision.transforms import v2
@@ -31,7 +32,8 @@ from xpool.project.paths import TOP
 from xpool.project.records import RECORD, read_record
 from xpool.stages import evaluate, ranks, train
 from xpool.statistics.mixing import mixed
-from xpool.tools import import_checkpoint, verify
+from xpool.tools import verify
+from xpool.tools.checkpoints import import_checkpoint
 from xpool.training.cell import read_cell
 from xpool.training.data import FrameData
 
@@ -88,20 +90,6 @@ def openai_clip(shape, seed=7):
     return spread(model, seed) if shape is SMALL else model.eval()
 
 
-def pool_frames(dim):
-    """Weights of X-Pool's pooling under the official names."""
-    rng = torch.Generator().manual_seed(3)
-    names = [f"cross_attn.{part}_proj" for part in ("q", "k", "v", "out")]
-    weights = {}
-    for name in [*names, "linear_proj"]:
-        weights[f"{name}.weight"] = torch.eye(dim) + torch.randn(dim, dim, generator=rng) / dim
-        weights[f"{name}.bias"] = 0.1 * torch.randn(dim, generator=rng)
-    for number in (1, 2, 3):
-        weights[f"layer_norm{number}.weight"] = 1 + 0.1 * torch.randn(dim, generator=rng)
-        weights[f"layer_norm{number}.bias"] = 0.1 * torch.randn(dim, generator=rng)
-    return weights
-
-
 def sequence_transformer(dim, layers, positions):
     """Weights of CLIP4Clip's seqTransf under the official names."""
     rng = torch.Generator().manual_seed(4)
@@ -121,26 +109,6 @@ def sequence_transformer(dim, layers, positions):
         }  # fmt: skip
         weights |= {f"transformerClip.resblocks.{number}.{k}": v for k, v in layer.items()}
     return weights
-
-
-def inside(clip):
-    return {f"clip.{name}": value for name, value in clip.state_dict().items()}
-
-
-def write_xpool(file, clip):
-    """X-Pool's ``model_best.pth``, as its trainer saves it, with an optimiser's state."""
-    pooling = pool_frames(_dim(clip))
-    state = inside(clip) | {f"pool_frames.{name}": value for name, value in pooling.items()}
-    if isinstance(clip, CLIPModel):  # transformers before 4.31 stored them
-        for tower in ("text", "vision"):
-            state[f"clip.{tower}_model.embeddings.position_ids"] = torch.arange(12)[None]
-    optimizer = {"state": {0: {"step": 3, "exp_avg": torch.zeros(2)}}, "param_groups": [{"lr": 1}]}
-    torch.save({"epoch": 5, "state_dict": state, "optimizer": optimizer}, file)
-    return pooling
-
-
-def _dim(clip):
-    return clip.config.projection_dim if isinstance(clip, CLIPModel) else len(clip.ln_final.weight)
 
 
 def halved(clip):

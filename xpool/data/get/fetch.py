@@ -12,7 +12,7 @@ from xpool.data.get import hub
 from xpool.data.get.archives import expect_room, is_archive
 from xpool.data.get.download import auth_for, download
 from xpool.data.get.sources import Hub, Links, Remote, Source, Web, shown
-from xpool.data.get.take import take, unpacked
+from xpool.data.get.take import link_files, take, unpacked
 from xpool.data.get.target import Missing, Target
 from xpool.data.get.verified import UnavailableError
 from xpool.data.raw_folder import composed
@@ -174,12 +174,9 @@ def _linked_videos(
 
 
 def _file(target: Target, origin: str) -> Missing:
-    """Get one more file of what is no benchmark."""
+    """Get one more file of what is no benchmark, or link those that a folder has."""
     if "://" not in origin:
-        raise InputError(
-            f"{target.name}: --from takes an address here; put files of your own into "
-            f"{target.raw}, or name their folder in encoder.model of params.yaml"
-        )
+        return link_files(target, Path(origin).expanduser())
     with requests.Session() as session:
         _downloaded(target, Remote(url=origin), session)
     return target.missing()

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 
 from xpool.data.get.archives import is_archive, members, unpack
+from xpool.data.get.sources import Web
 from xpool.data.get.target import Missing, Target
 from xpool.data.raw_folder import RawFolder, composed, is_video
 from xpool.project.errors import InputError
@@ -32,6 +33,42 @@ def take(target: Target, folder: Path) -> Missing:
     found = RawFolder.scan(folder, target.name)
     missing = _linked(target, folder, found, target.missing())
     return unpacked(target, [folder / path for path in found.archives], missing)
+
+
+def link_files(target: Target, folder: Path) -> Missing:
+    """Link the missing files of what is no benchmark, found by their names anywhere in a folder.
+
+    Returns:
+        What is still missing.
+
+    Raises:
+        InputError: the folder has none of them, or two of one name.
+    """
+    missing = target.missing()
+    files = [
+        remote.file_name
+        for part in missing.files
+        for source in target.item.parts[part]
+        if isinstance(source, Web)
+        for remote in source.files
+    ]
+    if not files:
+        raise InputError(
+            f"{target.name}: nothing is taken from a folder; name the folder of the encoder's "
+            "weights in encoder.model of params.yaml"
+            if missing
+            else f"{target.name}: complete; nothing is missing that {folder} could have"
+        )
+    found = {name: sorted(folder.rglob(name)) for name in files}
+    for name, copies in found.items():
+        if len(copies) > 1:
+            raise InputError(f"{folder}: {name} is there twice ({copies[0]}, {copies[1]})")
+        if copies:
+            target.raw.mkdir(parents=True, exist_ok=True)
+            (target.raw / name).symlink_to(copies[0].resolve())
+    if not any(found.values()):
+        raise InputError(f"{folder}: has none of {', '.join(files)}; name the files so")
+    return target.missing()
 
 
 def unpacked(target: Target, archives: list[Path], missing: Missing) -> Missing:

@@ -69,7 +69,7 @@ class Target:
         folder = self.scan()
         if lacking := self._annotations_missing(folder):
             return Missing(lacking)
-        videos = self.benchmark.rows(folder, self.options).drop_duplicates("video_id")
+        videos = self.benchmark.chosen_rows(folder, self.options).drop_duplicates("video_id")
         lost = videos.loc[~videos["path"].isin(folder.video_paths()), "video_id"]
         return Missing((), tuple(lost), len(videos))
 

@@ -1,0 +1,1 @@
+"""Checkpoints that come from other code, and runs that go to it."""
