@@ -14,7 +14,7 @@ from fault_server import FaultServer
 from get_inputs import SHARED, zipped
 from made_checkpoints import write_xpool
 from numbered_videos import write_video
-from official import paper_params, write_benchmark, write_checkpoints, write_clip_folder
+from official import paper_text, write_benchmark, write_checkpoints, write_clip_folder
 from transformers import CLIPModel
 
 from xpool.data.get import download, sources
@@ -47,8 +47,7 @@ def project(tmp_path, monkeypatch):
     (folder / "settings").mkdir(parents=True)
     monkeypatch.chdir(folder)
     shutil.copy(TOP / "params.yaml", folder)
-    params = paper_params(tmp_path / "clip", manifest__lsmdc__test_clips=1000)
-    (folder / "settings" / "paper.yaml").write_text(yaml.safe_dump(params))
+    (folder / "settings" / "paper.yaml").write_text(paper_text(tmp_path / "clip"))
     return folder
 
 
@@ -198,8 +197,8 @@ def test_the_verdict_on_46_9_with_the_real_lists_and_all_1000_videos(
         os.link(few[number % 7], raw / "videos" / f"{name}.mp4")
     write_checkpoints(official / "xpool-checkpoints", write_clip_folder(tmp_path / "clip"))
     (official / "xpool-checkpoints" / "msrvtt-7k.pth").unlink()
-    params = paper_params(tmp_path / "clip", manifest__msrvtt__allowed_missing=0.0)
-    (project / "settings" / "paper.yaml").write_text(yaml.safe_dump(params))
+    strict = paper_text(tmp_path / "clip").replace("allowed_missing: 0.5", "allowed_missing: 0.0")
+    (project / "settings" / "paper.yaml").write_text(strict)
     monkeypatch.setattr(protocol, "backbone", lambda description: "ViT-B/32")
     status, said = check(capsys, official)
     assert status == 1  # the other checkpoints and benchmarks are not there
