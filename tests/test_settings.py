@@ -189,8 +189,8 @@ WRONG = {
         "made.yaml: recipes.xpol: no such method; known: xpool, attention",
     ),
     "recipe for an unknown benchmark": (
-        {"recipes.xpool.didemo": {"lr_encoder": 0.0, "lr_pooling": 0.0, "pooling": {}}},
-        "made.yaml: recipes.xpool: no file xpool/data/benchmarks/didemo.py",
+        {"recipes.xpool.tgif": {"lr_encoder": 0.0, "lr_pooling": 0.0, "pooling": {}}},
+        "made.yaml: recipes.xpool: no file xpool/data/benchmarks/tgif.py",
     ),
     "baseline without a file": (
         {"baselines": ["mean_pol"]},
@@ -319,7 +319,7 @@ WRONG = {
         "made.yaml: ablations.temperature.seed: unknown key; known: attention_temperature, benc",
     ),
     "a study on an unknown benchmark": (
-        {"ablations.search.benchmarks": ["vatex"]}, "made.yaml: ablations.search.benchmarks: ",
+        {"ablations.search.benchmarks": ["tgif"]}, "made.yaml: ablations.search.benchmarks: ",
     ),
     "a study of an unknown method": (
         {"ablations.frame_count.methods": ["median"]},

@@ -29,7 +29,6 @@ from xpool.tools import (
     compress,
     dashboard,
     doctor,
-    get,
     power,
     setting,
     study_worker,
@@ -37,6 +36,7 @@ from xpool.tools import (
     verify,
 )
 from xpool.tools.checkpoints import check_paper, import_checkpoint
+from xpool.tools.data import add_benchmark, get
 from xpool.tools.fleet import command as fleet
 
 app = typer.Typer(
@@ -74,6 +74,7 @@ TOOLS = {
     "study-worker": study_worker,
     "fleet": fleet,
     "get": get,
+    "add-benchmark": add_benchmark,
     "search": search,
     "index": index,
     "demo": demo,

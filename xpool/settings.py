@@ -14,7 +14,7 @@ from pydantic import Field
 
 from xpool.ablation.experiment import Study, benchmarks_of, load_study
 from xpool.ablation.storage import OptunaParams, check_driver
-from xpool.data.benchmark import Benchmark
+from xpool.data.benchmark import Benchmark, module_of
 from xpool.data.benchmark import load as load_benchmark
 from xpool.data.frame_cache import FramesParams
 from xpool.encoders.base import EncoderParams
@@ -112,7 +112,7 @@ def check(path: Path = PARAMS_FILE) -> set[str]:
     check_driver(params.optuna, used=bool(params.studies.all()))
     return {
         f"xpool.encoders.{params.encoder.library}",
-        *(f"xpool.data.benchmarks.{name}" for name in params.benchmarks),
+        *(module_of(name, path) for name in params.benchmarks),
         *(f"studies.{name}" for name in params.studies.all()),
         *map(file_of, params.post_processing.members),
         *map(import_path, [*params.baselines, *methods]),
@@ -189,7 +189,9 @@ def _generated(params: Setting, path: Path) -> None:
             )
         raw = {name: paths.raw(params.setting, name) for name in params.benchmarks}
         if absent := [name for name in raw if not raw[name].is_dir()]:
-            folders = ", ".join(f"{raw[name]} ({load_benchmark(name).title})" for name in absent)
+            folders = ", ".join(
+                f"{raw[name]} ({load_benchmark(name, path).title})" for name in absent
+            )
             raise InputError(
                 f"{folders}: not found; put the files there (docs/data/real_data.md), or take "
                 f"{', '.join(absent)} out of benchmarks in {path}"
@@ -342,7 +344,7 @@ def _listed_study(params: Setting, study: Study, block: Any, path: Path) -> set[
 
 def _benchmark(name: str, key: str, path: Path) -> Benchmark:
     try:
-        return load_benchmark(name)
+        return load_benchmark(name, path)
     except BrokenMemberError:
         raise
     except InputError as error:

@@ -315,11 +315,12 @@ def test_generated_benchmark_passes_without_a_warning(
         "msrvtt": {"training_videos": "7k" if other_protocol else "9k", "val_videos": 3},
         "msvd": {},
         "lsmdc": {"test_clips": 999 if other_protocol else 1000},
+        "activitynet": {"val_videos": 3},
     }
     content = {
         "setting": "mini",
         "generate": {"seed": 1, benchmark: kinds},
-        "manifest": {benchmark: {"allowed_missing": 0.0, **options[benchmark]}},
+        "manifest": {benchmark: {"allowed_missing": 0.0, **options.get(benchmark, {})}},
     }
     Path("params.yaml").write_text(yaml.safe_dump(content))
     params._load.cache_clear()

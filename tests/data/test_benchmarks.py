@@ -157,8 +157,8 @@ def test_read_missing_folder_names_it(tmp_path: Path) -> None:
 
 
 def test_load_unknown_benchmark_lists_the_known() -> None:
-    with pytest.raises(InputError, match="there are: lsmdc, msrvtt, msvd"):
-        load("vatex")
+    with pytest.raises(InputError, match="there are: activitynet, didemo, lsmdc, msrvtt, msvd"):
+        load("tgif")
 
 
 def test_read_file_in_a_subfolder_is_found_and_a_second_copy_refused(tmp_path: Path) -> None:

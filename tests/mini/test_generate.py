@@ -22,6 +22,14 @@ from xpool.stages import generate
 
 decord = pytest.importorskip("decord")
 SHARED = Path(__file__).resolve().parents[3] / "shared"
+FEW = {
+    "videos": {"train": 4, "val": 2, "test": 3},
+    "captions": [2, 3],
+    "scenes": [1, 2],
+    "duration_s": [1.0, 1.5],
+    "rate_fps": 8,
+    "sizes": [[80, 60]],
+}
 SETTINGS = {
     "msrvtt": {
         "videos": {"train": 18, "val": 0, "test": 6},
@@ -47,6 +55,9 @@ SETTINGS = {
         "rate_fps": 8,
         "sizes": [[116, 50]],
     },
+    "vatex": FEW,
+    "didemo": FEW,
+    "activitynet": FEW | {"videos": {"train": 6, "val": 0, "test": 3}},
 }
 BENCHMARKS = [name for name in members("xpool.data.benchmarks", "BENCHMARK") if load(name).layout]
 
@@ -86,6 +97,17 @@ def captions_in_file_order(benchmark, raw):
             captions.setdefault(row["video_id"], []).append(row["caption"])
     elif benchmark == "msvd":
         captions = json.loads((raw / "captions_msvd.json").read_text())
+    elif benchmark == "vatex":
+        for file in raw.glob("vatex_*.json"):
+            captions |= {row["videoID"]: row["enCap"] for row in json.loads(file.read_text())}
+    elif benchmark == "didemo":
+        for file in raw.glob("*_data.json"):
+            for row in json.loads(file.read_text()):
+                captions.setdefault(Path(row["video"]).stem, []).append(row["description"])
+    elif benchmark == "activitynet":
+        for file in raw.glob("*.json"):
+            entries = json.loads(file.read_text())
+            captions |= {video: entry["sentences"] for video, entry in entries.items()}
     else:
         for file in raw.glob("LSMDC16_*.csv"):
             for line in file.read_text().splitlines():

@@ -18,10 +18,13 @@ from pydantic import Field
 from xpool.data.annotations.text import is_text
 from xpool.data.manifest import COLUMNS
 from xpool.data.raw_folder import RawFolder
-from xpool.project import plugins
+from xpool.project import params, plugins
 from xpool.project.errors import InputError
-from xpool.project.params import Section
+from xpool.project.params import PARAMS_FILE, Section
+from xpool.project.seeds import seed_for
 
+MEMBERS, OWN = "xpool.data.benchmarks", "own"
+"""The package of the benchmarks, and its file for benchmarks without a file."""
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 """The splits, in the order of every manifest."""
@@ -108,9 +111,9 @@ class Benchmark(ABC):
     docs/data/real_data.md.
     """
 
-    name: ClassVar[str]
+    name: str
     """Name in params.yaml and in paths, e.g. ``"msrvtt"``."""
-    title: ClassVar[str]
+    title: str
     """Name in tables, e.g. ``"MSR-VTT"``."""
     licence: ClassVar[str]
     """The terms of use of the videos and captions."""
@@ -125,8 +128,10 @@ class Benchmark(ABC):
     options in braces."""
     layout: ClassVar[Layout | None] = None
     """How its mini version is written; None if it has none."""
-    validation_option: ClassVar[str | None] = None
+    validation_option: str | None = None
     """Option that takes validation videos out of training, for a benchmark without such a split."""
+    suggested: ClassVar[Mapping[str, Any]] = {}
+    """Values of its own options that ``xpool add-benchmark`` writes."""
 
     @abstractmethod
     def published_counts(self, options: Any) -> dict[str, Counts]:
@@ -216,14 +221,65 @@ def is_blank(caption: str) -> bool:
     return all(unicodedata.category(character)[0] in "CZ" for character in caption)
 
 
-def load(name: str) -> Benchmark:
-    """Return the benchmark of that name.
+def carved(benchmark: str, training: Sequence[str], count: int) -> frozenset[str]:
+    """Return training videos to validate on, for a benchmark without a validation split.
+
+    They are chosen by a hash of their names, so that neither a file's order nor a seed matters, and
+    more videos contain those of fewer.
+
+    Args:
+        benchmark: its name in ``params.yaml``.
+        training: all training videos.
+        count: how many are taken; ``manifest.<benchmark>.val_videos``.
 
     Raises:
-        InputError: there is no such file in ``xpool/data/benchmarks``.
+        InputError: none would be left to train on.
     """
-    benchmark: Benchmark = plugins.load(f"xpool.data.benchmarks.{name}", "BENCHMARK")
+    if count >= len(training):
+        raise InputError(
+            f"params.yaml: manifest.{benchmark}.val_videos: {count} leaves none of the "
+            f"{len(training)} training videos; lower it"
+        )
+    by_hash = sorted(training, key=lambda video_id: seed_for(benchmark, "val", video_id))
+    return frozenset(by_hash[:count])
+
+
+def module_of(name: str, path: Path = PARAMS_FILE) -> str:
+    """Return the import path of the file that reads a benchmark: that of its name, or ``own``.
+
+    Args:
+        name: its name in ``params.yaml``.
+        path: the params file.
+    """
+    return f"{MEMBERS}.{OWN if _own(name, path) else name}"
+
+
+def load(name: str, path: Path = PARAMS_FILE) -> Benchmark:
+    """Return the benchmark of that name.
+
+    Args:
+        name: a file of ``xpool/data/benchmarks``, or a name under ``manifest`` that has
+            ``captions``, for files of one's own.
+        path: the params file.
+
+    Raises:
+        InputError: there is none.
+    """
+    section = _own(name, path)
+    member = plugins.load(module_of(name, path), "BENCHMARK")
+    benchmark: Benchmark = member.called(name, section) if section else member
     return benchmark
+
+
+def _own(name: str, path: Path) -> Mapping[str, Any]:
+    """Return ``manifest.<name>`` of a benchmark of one's own; empty if it is none.
+
+    Stages that work on one benchmark depend on this section, and `check` looks at all of them.
+    """
+    if name in set(plugins.members(MEMBERS, "BENCHMARK")) - {OWN} or not path.is_file():
+        return {}
+    section = (params.load(path).get("manifest") or {}).get(name)
+    return section if isinstance(section, dict) and "captions" in section else {}
 
 
 def write_lines(path: Path, lines: Sequence[str]) -> None:

@@ -19,6 +19,7 @@ def main() -> None:
     """
     import shutil
 
+    from xpool.data.benchmark import MEMBERS, module_of
     from xpool.project import fingerprints, paths, snapshot
     from xpool.project.params import load, read, setting
     from xpool.project.workspace import WORK, publish, write_json
@@ -38,6 +39,9 @@ def main() -> None:
     modules = {name: fingerprints.uses(name, params) for name in names}
     # a method of another package has the files that dvc.yaml asks of one of ours
     modules = {fingerprints.name_of_file(name): uses for name, uses in modules.items()}
+    # a benchmark of one's own has no file of its name, which dvc.yaml asks for
+    own = {f"{MEMBERS}.{name}": module_of(name) for name in listed[0]}
+    modules |= {name: fingerprints.uses(file, params) for name, file in own.items() if file != name}
     modules |= {name: fingerprints.uses_of_set(name, names) for name in fingerprints.SETS}
     sections = {key: value for key, value in params.items() if isinstance(value, dict)}
     for made, destination in ((modules, paths.fingerprints()), (sections, paths.params())):

@@ -22,7 +22,7 @@ from xpool.data.get.fetch import get
 from xpool.data.get.target import find, names, real
 from xpool.data.manifest import read_manifest
 from xpool.project.errors import InputError
-from xpool.tools.get import listing, main
+from xpool.tools.data.get import listing, main
 
 pytestmark = pytest.mark.usefixtures("project")
 CLIPS = [

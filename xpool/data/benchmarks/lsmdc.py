@@ -152,6 +152,7 @@ class Lsmdc(Benchmark):
     Options = LsmdcOptions
     protocol = "test {test_clips} clips"
     layout = LsmdcLayout()
+    suggested = {"test_clips": 999}
     checksums = {
         # From github.com/mzhaoshuai/CenterCLIP; the licensed download was not available.
         FILES["test"]: "9c15f8350956a1974ee42abab9ad2bc26c2146580c29c0bea19410a63e289fad",

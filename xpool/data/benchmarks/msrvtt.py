@@ -27,13 +27,13 @@ from xpool.data.benchmark import (
     ManifestOptions,
     Named,
     caption_table,
+    carved,
     is_blank,
     of_split,
     write_lines,
 )
 from xpool.data.raw_folder import RawFolder
 from xpool.project.errors import InputError
-from xpool.project.seeds import seed_for
 
 CAPTIONS = ("MSRVTT_data.json", "MSR_VTT.json")
 """CLIP4Clip's file, which is preferred, and Frozen in Time's."""
@@ -158,6 +158,7 @@ class MsrVtt(Benchmark):
     Options = MsrVttOptions
     protocol = "train {training_videos}, test 1k-A"
     layout = MsrVttLayout()
+    suggested = {"training_videos": "9k", "val_videos": 500}
     validation_option = "val_videos"
     checksums = {
         "MSRVTT_train.9k.csv": "0a7ece2418e1f7ac5680555a04ddfef8950293ac3c4bdd6584fb0fa6cc0ff7d3",
@@ -210,13 +211,7 @@ class MsrVtt(Benchmark):
         captions = _captions(caption_files)
         queries = _queries(test_files, captions)
         listed = _training_list(list_files, options, {query.video_id for query in queries})
-        if options.val_videos >= len(listed):
-            raise InputError(
-                f"params.yaml: manifest.msrvtt.val_videos: {options.val_videos} leaves none of "
-                f"the {len(listed)} training videos of {list_files[0].name}; lower it"
-            )
-        by_hash = sorted(listed, key=lambda video_id: seed_for("msrvtt", "val", video_id))
-        val = frozenset(by_hash[: options.val_videos])
+        val = carved("msrvtt", listed, options.val_videos)
         for video_id in listed:
             if video_id not in captions:
                 raise InputError(

@@ -3,8 +3,9 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
+from typing import Any
 
-from xpool.data.benchmark import Benchmark, ManifestOptions, load
+from xpool.data.benchmark import MEMBERS, Benchmark, ManifestOptions, load
 from xpool.data.get.sources import Hub, Item, Web, items
 from xpool.data.raw_folder import FilesMissingError, RawFolder, composed
 from xpool.project import paths
@@ -107,7 +108,10 @@ def find(name: str, here: str) -> Target:
     Raises:
         InputError: there is none.
     """
-    listed, benchmarks = items(), members("xpool.data.benchmarks", "BENCHMARK")
+    listed, benchmarks = (
+        items(),
+        {*members(MEMBERS, "BENCHMARK"), *read("manifest", dict[str, Any])},
+    )
     if name not in {*listed, *benchmarks}:
         raise InputError(
             f"{name}: nothing of that name; there are {', '.join(names())}, see "
@@ -125,10 +129,8 @@ def find(name: str, here: str) -> Target:
 
 
 def names() -> list[str]:
-    """Return the names of all targets: those with sources, and the benchmarks."""
-    listed = list(items())
-    own = [b for b in members("xpool.data.benchmarks", "BENCHMARK") if b not in listed]
-    return listed + own
+    """Return the names of all targets: those with sources, and the benchmarks in params.yaml."""
+    return list(dict.fromkeys([*items(), *read("manifest", dict[str, Any])]))
 
 
 def _is_got(target: Target, part: str) -> bool:

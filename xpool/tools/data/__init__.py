@@ -1,0 +1,1 @@
+"""Commands about official files and benchmarks of one's own."""
