@@ -117,7 +117,8 @@ def test_embeddings_are_those_of_the_pipeline_but_for_the_decoder(tmp_path):
         for decoder in redecoded.JOBS
     }
     videos = list(dict.fromkeys(own.texts["video_id"][judged]))
-    expected, mask = own.frames(videos, 4, frames)
+    rows, mask = own.sampled(videos, 4, frames)
+    expected = own.frames[rows]
     for cache in found.values():
         assert cache.texts.equals(own.texts[judged].reset_index(drop=True))
         assert cache.text.equal(own.text[np.flatnonzero(judged)])
@@ -125,8 +126,10 @@ def test_embeddings_are_those_of_the_pipeline_but_for_the_decoder(tmp_path):
         assert words.values.equal(expected_words.values)
         assert words.count.equal(expected_words.count)
         assert (cache.dim, cache.logit_scale) == (own.dim, own.logit_scale)
-        assert cache.frames(videos, 4, frames)[1].equal(mask)
-    embedded = {name: cache.frames(videos, 4, frames)[0] for name, cache in found.items()}
+        assert cache.sampled(videos, 4, frames)[1].equal(mask)
+    embedded = {
+        name: cache.frames[cache.sampled(videos, 4, frames)[0]] for name, cache in found.items()
+    }
     assert np.allclose(embedded["pyav"], expected, atol=1e-5)
     assert np.allclose(embedded["decord"], expected, atol=0.1)
     apart = {name: float((value - expected).norm()) for name, value in embedded.items()}

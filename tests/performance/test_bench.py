@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from performance import __main__ as command
-from performance import coverage, decode, pipeline, power, scoring, search, training, words
+from performance import decode, pipeline, scoring, search, training, words
 from performance.measure import Row, peak_mib
+from performance.simulations import coverage, power
 from xpool.mini.generate import GenerateParams
 from xpool.project.errors import InputError
 from xpool.project.paths import TOP

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import optimize, stats
 
-from performance import coverage
+from performance.simulations import coverage
 from xpool.metrics import GRADED, METRICS, ranks
 from xpool.statistics import bootstrap
 from xpool.statistics.bootstrap import estimate, interval, per_query, with_error

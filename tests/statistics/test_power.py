@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from performance import power as simulated
+from performance.simulations import power as simulated
 from xpool.statistics.bootstrap import resampled_means
 from xpool.statistics.one_run import mcnemar_power
 from xpool.statistics.power import (

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from performance import coverage
+from performance.simulations import coverage
 from xpool.statistics.bootstrap import interval
 from xpool.statistics.proportion import effective_queries, share_interval
 from xpool.statistics.results import wins_by_shots

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from performance import coverage
+from performance.simulations import coverage
 from xpool.statistics.verdict import Conditions, obstacles, verdict
 
 PAPER = Conditions(

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
@@ -114,10 +115,31 @@ def embed_frames(
             start += len(pixels)
             yield transforms.evaluation(torch.tensor(pixels), encoder.size_px, antialias)
 
-    np.save(folder / "frames.npy", embed_images(encoder, pixels_of_each(), batch_size).numpy())
+    batches = encoded_images(encoder, pixels_of_each(), batch_size)
+    _save(folder / "frames.npy", (images.numpy() for images in batches), encoder.dim)
     columns = ["video_id", "start", "video_frames", "indices"]
     pd.DataFrame(index, columns=columns).to_parquet(folder / "videos.parquet")
     return len(index)
+
+
+def _save(path: Path, batches: Iterable[NDArray[np.float32]], dim: int) -> None:
+    """Write ``(row, dim)`` batches as one array, as they come: all may be more than memory holds.
+
+    NumPy leaves room in the header for the number of rows to grow.
+    """
+
+    def write_header(rows: int) -> None:
+        about = {"descr": "<f4", "fortran_order": False, "shape": (rows, dim)}
+        np.lib.format.write_array_header_1_0(file, about)
+
+    rows = 0
+    with path.open("wb") as file:
+        write_header(rows)
+        for batch in batches:
+            batch.tofile(file)
+            rows += len(batch)
+        file.seek(0)
+        write_header(rows)
 
 
 def warn_of_small_frames(encoder: Encoder, short_side_px: int) -> None:
@@ -195,32 +217,35 @@ def embed_words(encoder: Encoder, captions: Sequence[str], batch_size: int) -> W
     return Words.of(everything[exists], counts)[rows].alone()
 
 
-@torch.inference_mode()
 def embed_images(encoder: Encoder, videos: Iterator[Tensor], batch_size: int) -> Tensor:
+    """Return what :func:`encoded_images` yields, ``(frame of all videos in order, dim)``."""
+    return torch.cat(list(encoded_images(encoder, videos, batch_size)))
+
+
+def encoded_images(encoder: Encoder, videos: Iterator[Tensor], batch_size: int) -> Iterator[Tensor]:
     """Encode ``(frame, 3, size, size)`` pixels of many videos in full batches.
 
-    Returns:
-        ``(frame of all videos in order, dim)`` float32 raw embeddings.
+    Yields:
+        ``(batch, dim)`` float32 raw embeddings on the CPU, the frames of all videos in order.
     """
-    device = encoder.logit_scale.device
-    encoded: list[Tensor] = []
+    for pixels in _batches(videos, batch_size):
+        with torch.inference_mode():
+            images = encoder.normalise(pixels.to(encoder.logit_scale.device))
+            embedded = encoder.encode_image(images).float().cpu()
+        yield embedded
+
+
+def _batches(videos: Iterator[Tensor], size: int) -> Iterator[Tensor]:
+    """Yield the frames of all videos, ``size`` at a time; the last batch may be smaller."""
     waiting: list[Tensor] = []
-
-    def flush(at_least: int) -> None:
-        pixels = torch.cat(waiting)
-        full = len(pixels) - len(pixels) % batch_size if at_least else len(pixels)
-        for start in range(0, full, batch_size):
-            batch = pixels[start : min(start + batch_size, full)].to(device)
-            encoded.append(encoder.encode_image(encoder.normalise(batch)).float().cpu())
-        waiting[:] = [pixels[full:]]
-
-    held = 0
     for pixels in videos:
         waiting.append(pixels)
-        held += len(pixels)
-        if held >= batch_size:
-            flush(at_least=batch_size)
-            held = len(waiting[0])
-    if held:
-        flush(at_least=0)
-    return torch.cat(encoded)
+        if sum(map(len, waiting)) >= size:
+            *full, rest = torch.cat(waiting).split(size)
+            if len(rest) == size:
+                full.append(rest)
+                rest = rest[:0]
+            yield from full
+            waiting = [rest]
+    if sum(map(len, waiting)):
+        yield torch.cat(waiting)

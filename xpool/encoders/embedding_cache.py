@@ -1,4 +1,4 @@
-"""Cached embeddings of a benchmark, read into memory for runs with a frozen encoder."""
+"""Cached embeddings of a benchmark, for runs with a frozen encoder."""
 
 import json
 from collections.abc import Sequence
@@ -27,6 +27,7 @@ class EmbeddingCache:
     Attributes:
         texts: rows of the manifest whose video has frames; row i belongs to ``text[i]``.
         text: ``(text, dim)`` raw embeddings.
+        frames: ``(frame of all videos, dim)`` raw embeddings, read from disk as needed.
         logit_scale: the encoder's initial contrastive scale, as a logarithm.
         dim: width of the embeddings.
     """
@@ -42,13 +43,14 @@ class EmbeddingCache:
         self.texts = pd.read_parquet(folder / "texts.parquet")
         self.text = torch.from_numpy(np.load(folder / "text.npy"))
         self._index = pd.read_parquet(folder / "videos.parquet").set_index("video_id")
-        self._frames = torch.from_numpy(np.load(folder / "frames.npy"))
+        # "c": a private copy of what is written, and none of what is read
+        self.frames = torch.from_numpy(np.load(folder / "frames.npy", mmap_mode="c"))
         self._folder = folder
 
-    def frames(
+    def sampled(
         self, video_ids: Sequence[str], count: int, params: FramesParams
     ) -> tuple[Tensor, Tensor]:
-        """Return ``(video, count, dim)`` raw embeddings and their ``(video, count)`` mask.
+        """Return the ``(video, count)`` rows of sampled frames in :attr:`frames`, and their mask.
 
         Raises:
             InputError: the cache lacks a frame that the sampling rule needs.
@@ -70,7 +72,7 @@ class EmbeddingCache:
             )
             rows.append(start + positions)
             masks.append(mask)
-        return self._frames[np.stack(rows)], torch.from_numpy(np.stack(masks))
+        return torch.from_numpy(np.stack(rows)), torch.from_numpy(np.stack(masks))
 
     def words(self) -> Words:
         """Return the words of each row of :attr:`texts`, from a file that is read as it is needed.
@@ -84,7 +86,6 @@ class EmbeddingCache:
                 f"{file}: not found; a method wants words: set embeddings.words in params.yaml to "
                 f"true, and run `dvc repro embeddings@{self._folder.name}`"
             )
-        # "c": a private copy of what is written, and none of what is read
         values = np.memmap(file, np.float32, "c").reshape(-1, self.dim)
         count = torch.tensor(self.texts["n_tokens"].to_numpy(np.int64))
         if int(count.sum()) != len(values):

@@ -25,7 +25,8 @@ normal around D with variance :math:`2 (S^2 - Q / 2n)`.
 Source:
     Johnson, Kotz and Balakrishnan 1995, Continuous Univariate Distributions 2, ch. 31: the power of
     a t-test as a mean over the estimated variance. Satterthwaite 1946 (Biometrics Bulletin 2): the
-    degrees of freedom. ``performance/power.py`` holds both cases against the comparison itself.
+    degrees of freedom. ``performance/simulations/power.py`` holds both cases against the comparison
+    itself.
 """
 
 import itertools

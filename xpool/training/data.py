@@ -122,7 +122,7 @@ def rows_of(texts: pd.DataFrame, split: str) -> pd.DataFrame:
 
 
 class EmbeddingData:
-    """Cached embeddings for frozen towers, all in memory but the words."""
+    """Cached embeddings for frozen towers."""
 
     def __init__(
         self, folder: Path, train: TrainParams, frames: FramesParams, words: bool = False
@@ -134,7 +134,7 @@ class EmbeddingData:
         self._video_ids = list(dict.fromkeys(self.texts["video_id"]))
         self._rows = {video_id: row for row, video_id in enumerate(self._video_ids)}
         self._video_of_text = np.array([self._rows[v] for v in self.texts["video_id"]], np.int64)
-        self._frames, self._mask = self._cache.frames(self._video_ids, train.frames, frames)
+        self._sampled, self._mask = self._cache.sampled(self._video_ids, train.frames, frames)
 
     def towers(self) -> Towers:  # noqa: D102
         return FrozenTowers(self._cache.dim, self._cache.logit_scale)
@@ -145,7 +145,8 @@ class EmbeddingData:
     def batch(self, rows: NDArray[np.int64], seed: int) -> Batch:  # noqa: D102
         videos = self._video_of_text[rows]
         own, count = torch.arange(len(rows)), len(rows)
-        text, frames, mask = self._cache.text[rows], self._frames[videos], self._mask[videos]
+        text, mask = self._cache.text[rows], self._mask[videos]
+        frames = self._cache.frames[self._sampled[videos]]
         if self._words is None:
             return Batch(text, (frames,), mask, own, count, None)
         # as wide for every process, since they exchange them
@@ -167,7 +168,7 @@ class EmbeddingData:
             words = replace(own, values=towers.text(own.values))
         return Gallery(
             towers.text(self._cache.text[rows].to(device)),
-            towers.frames(self._frames[videos].to(device)),
+            towers.frames(self._cache.frames[self._sampled[videos]].to(device)),
             self._mask[videos].to(device),
             texts[["caption_id", "video_id"]].reset_index(drop=True),
             video_ids,

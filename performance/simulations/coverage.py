@@ -6,7 +6,7 @@ Rows marked * show what *not* to do. Takes about ten minutes on an idle core.
 
 ``make bench`` runs 60 simulations a case.
 
-Run: ``python -m performance.coverage`` (``--simulations 100`` is faster).
+Run: ``python -m performance.simulations.coverage`` (``--simulations 100`` is faster).
 """
 
 from collections.abc import Callable

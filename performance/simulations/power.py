@@ -6,7 +6,7 @@ them (``xpool.statistics.paired``), and holds the share of finds against
 
 ``make bench`` runs 60 simulations a case.
 
-Run: ``python -m performance.power`` (``--simulations 200`` is faster).
+Run: ``python -m performance.simulations.power`` (``--simulations 200`` is faster).
 """
 
 from collections.abc import Iterator
@@ -18,8 +18,8 @@ import numpy as np
 import torch
 import typer
 
-from performance.coverage import ALPHA, FEW_SIMULATIONS, MSVD, World, values
 from performance.measure import Row
+from performance.simulations.coverage import ALPHA, FEW_SIMULATIONS, MSVD, World, values
 from xpool.project.command import run_alone
 from xpool.project.seeds import seed_for
 from xpool.statistics.paired import compare
