@@ -16,7 +16,7 @@ import pandas as pd
 
 from xpool.data.benchmark import SPLITS, Benchmark, Counts, ManifestOptions, is_blank
 from xpool.data.inventory import describe, summary
-from xpool.data.raw_folder import GUIDE, RawFolder
+from xpool.data.raw_folder import GUIDE, RawFolder, composed
 from xpool.project import paths
 from xpool.project.digests import sha256
 from xpool.project.errors import InputError
@@ -219,12 +219,19 @@ def _similar(folder: RawFolder, splits: Mapping[str, Any]) -> dict[str, list[str
 
 def _instead(report: Mapping[str, Any], unused: list[str], folder: RawFolder) -> str:
     """Name the files that may be meant by missing videos, and archives that may hold them."""
-    if not any(split["videos_missing"] for split in report["splits"].values()):
+    missing = [name for split in report["splits"].values() for name in split["videos_missing"]]
+    if not missing:
         return ""
     near = [f"{', '.join(files)} for {name}" for name, files in report["similar_files"].items()]
     near += [f"in no list: {_first_few(unused)}"] if unused else []
-    others = f"There are other files: {'; '.join(near)}. " if near else ""
-    return others + (f"Archives are there: {folder.unpacking()}. " if folder.archives else "")
+    said = f"There are other files: {'; '.join(near)}. " if near else ""
+    extracted = folder.of_frames()
+    if "frames_fps" not in report["protocol"] and composed(missing[0]) in extracted.videos:
+        said += (
+            f"{extracted.videos[composed(missing[0])][0]} is a folder of pictures: if videos are "
+            f"such folders, state their rate as manifest.{folder.benchmark}.frames_fps. "
+        )
+    return said + (f"Archives are there: {folder.unpacking()}. " if folder.archives else "")
 
 
 def write_manifest(benchmark: Benchmark) -> None:
@@ -274,7 +281,8 @@ def write_manifest(benchmark: Benchmark) -> None:
     with replacing(destination, "wb") as file:
         table.to_parquet(file, engine="pyarrow", compression="zstd", index=False)
     known = paths.files_read(here, benchmark.name)
-    videos = describe(raw, table["path"].drop_duplicates().tolist(), known)
+    used_paths = table["path"].drop_duplicates().tolist()
+    videos = describe(raw, used_paths, known, options.frames_fps)
     with replacing(paths.video_digests(here, benchmark.name)) as file:
         videos.to_csv(file, index=False)
     write_json(report_path, report | {"videos": summary(videos)})

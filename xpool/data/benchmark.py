@@ -50,6 +50,9 @@ class ManifestOptions(Section):
     videos: str | None = None
     """Folder below the raw folder from which the videos are taken, where copies of them lie beside
     each other; None takes them from anywhere."""
+    frames_fps: float | None = Field(default=None, gt=0)
+    """Frames a second, if the videos are folders of pictures (``video0/0001.jpg``); None if they
+    are video files."""
     splits: Annotated[list[Split], Field(min_length=1)] = list(SPLITS)
     """Splits that are taken; ``[test]`` is all that a checkpoint of other code needs."""
 
@@ -156,7 +159,10 @@ class Benchmark(ABC):
         Raises:
             InputError: as :meth:`RawFolder.scan` and :meth:`RawFolder.within`.
         """
-        return RawFolder.scan(raw, self.name).within(options.videos)
+        folder = RawFolder.scan(raw, self.name)
+        if options.frames_fps is not None:
+            folder = folder.of_frames()
+        return folder.within(options.videos)
 
     def distributor(self, file: Path) -> str:
         """Return who distributes annotation files of that name; empty if it is always the same."""

@@ -16,6 +16,7 @@ import pandas as pd
 
 from xpool.data.packing import in_order
 from xpool.data.raw_folder import RawFolder
+from xpool.data.videos import frame_folder
 from xpool.data.videos.video_file import PUBLISHED_FPS, PUBLISHED_SHORT_SIDE_PX, Header, header
 from xpool.project.command import available_cores
 from xpool.project.digests import sha256
@@ -63,7 +64,9 @@ def write_listing(raw: Path, benchmark: str, destination: Path, *, by_content: b
         table.to_csv(file, index=False)
 
 
-def describe(raw: Path, videos: Sequence[str], known: Path) -> pd.DataFrame:
+def describe(
+    raw: Path, videos: Sequence[str], known: Path, frames_fps: float | None = None
+) -> pd.DataFrame:
     """Read each video file whose size or time of change is not known yet.
 
     The stage ``frames`` depends on this table instead of the videos.
@@ -73,15 +76,13 @@ def describe(raw: Path, videos: Sequence[str], known: Path) -> pd.DataFrame:
         videos: paths of the videos.
         known: file with what earlier calls read, one JSON object a line. It is extended after each
             video, so that a killed call costs one video.
+        frames_fps: frames a second of videos that are folders of pictures.
 
     Returns:
         Columns ``path``, ``bytes``, ``sha256``, ``width``, ``height`` and ``rate_fps``, in the
         given order. The last three are empty if the header cannot be read; ``frames`` says why.
     """
-    states = {}
-    for video in videos:
-        state = (raw / video).stat()
-        states[video] = (state.st_size, state.st_mtime_ns)
+    states = {video: _state_of(raw / video) for video in videos}
     rows = _known(known)
     rows = {video: rows[video] for video in videos if _state(rows.get(video)) == states[video]}
     new = [video for video in videos if video not in rows]
@@ -95,7 +96,25 @@ def describe(raw: Path, videos: Sequence[str], known: Path) -> pd.DataFrame:
                 rows[row["path"]] = row
     columns = ["path", "bytes", "sha256", *Header._fields]
     table = pd.DataFrame([rows[video] for video in videos], columns=columns)
+    if frames_fps is not None:
+        table = table.assign(rate_fps=frames_fps)
     return table.astype({"width": "Int64", "height": "Int64", "rate_fps": "float64"})
+
+
+def _state_of(video: Path) -> tuple[int, int]:
+    """Return the bytes and the time of change of a video file, or of a folder of frames."""
+    if video.is_dir():
+        return frame_folder.state(video)
+    status = video.stat()
+    return status.st_size, status.st_mtime_ns
+
+
+def _header_of(video: Path) -> Header:
+    return frame_folder.header(video) if video.is_dir() else header(video)
+
+
+def _digest_of(video: Path) -> str:
+    return frame_folder.digest(video) if video.is_dir() else sha256(video)
 
 
 def _read(raw: Path, videos: Sequence[str], states: dict[str, tuple[int, int]]) -> Any:
@@ -104,9 +123,9 @@ def _read(raw: Path, videos: Sequence[str], states: dict[str, tuple[int, int]]) 
     workers = min(available_cores(), max(len(readable), 1))
     with (
         ThreadPoolExecutor() as threads,  # hashing releases the interpreter's lock
-        closing(in_order(header, readable, HEADER_TIMEOUT_S, workers)) as headers,
+        closing(in_order(_header_of, readable, HEADER_TIMEOUT_S, workers)) as headers,
     ):
-        digests = threads.map(sha256, [raw / video for video in videos])
+        digests = threads.map(_digest_of, [raw / video for video in videos])
         pairs = zip(videos, digests, strict=True)
         for video, digest in progress(pairs, "videos", total=len(videos)):
             size, changed_ns = states[video]

@@ -34,7 +34,8 @@ from numpy.typing import NDArray
 from xpool.data.frame_cache import INDEX, JPEG_INDEX, FramesParams, shard_name, to_jpeg
 from xpool.data.manifest import Video
 from xpool.data.sampling import cached_indices
-from xpool.data.videos.decode import MEMORY_BYTES, Decoded, decode, decoder, prepare_worker
+from xpool.data.videos import frame_folder
+from xpool.data.videos.decode import MEMORY_BYTES, Decoded, decoder, prepare_worker
 from xpool.data.videos.video_file import DecodeError
 from xpool.project import snapshot
 from xpool.project.errors import InputError
@@ -253,7 +254,7 @@ def pack(
     raw: Path,
     params: FramesParams,
     workers: int,
-    job: Callable[..., Decoded] = decode,
+    job: Callable[..., Decoded] = frame_folder.read,
 ) -> Path:
     """Decode the videos that a work folder still lacks, and complete the cache.
 
@@ -263,7 +264,7 @@ def pack(
         raw: the folder that their paths are relative to.
         params: section ``frames``.
         workers: number of processes.
-        job: reads one video; takes what :func:`xpool.data.videos.decode.decode` takes.
+        job: reads one video; takes what :func:`xpool.data.videos.frame_folder.read` takes.
 
     Returns:
         The finished cache, inside the work folder.
@@ -300,7 +301,9 @@ def pack(
                 packer.reject(video, str(result))
             else:
                 packer.add(video, result)
-    packer.finish({"params": params.about_pixels(), "decoder": decoder()})
+    extracted = all((raw / path).is_dir() for _, path in videos)
+    reader = frame_folder.reader() if extracted else decoder()
+    packer.finish({"params": params.about_pixels(), "decoder": reader})
     _check_share(packer, params.allowed_unreadable)
     remarked = [row for row in packer.rows if row.get("remark")]
     if remarked:

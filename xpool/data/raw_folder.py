@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from xpool.data.annotations.text import is_text
+from xpool.data.videos.frame_folder import is_frame
 from xpool.project.errors import InputError
 
 GUIDE = "docs/data/real_data.md"
@@ -86,6 +87,14 @@ class RawFolder:
             by_name={name: tuple(paths) for name, paths in names.items()},
             videos={stem: tuple(paths) for stem, paths in videos.items()},
         )
+
+    def of_frames(self) -> "RawFolder":
+        """Return the same files with the folders of pictures as videos, in place of video files."""
+        paths = (path for name, all_ in self.by_name.items() if is_frame(name) for path in all_)
+        videos: dict[str, list[str]] = {}
+        for folder in sorted({PurePosixPath(path).parent for path in paths}):
+            videos.setdefault(composed(folder.name), []).append(folder.as_posix())
+        return replace(self, videos={name: tuple(paths) for name, paths in videos.items()})
 
     def within(self, folder: str | None) -> "RawFolder":
         """Return the same files with the videos below one folder alone; None leaves all.
