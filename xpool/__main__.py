@@ -35,7 +35,7 @@ from xpool.tools import (
     summary,
     verify,
 )
-from xpool.tools.checkpoints import check_paper, import_checkpoint
+from xpool.tools.checkpoints import check_paper, export, import_checkpoint
 from xpool.tools.data import add_benchmark, get
 from xpool.tools.fleet import command as fleet
 
@@ -66,6 +66,7 @@ STAGES = {
 TOOLS = {
     "import-checkpoint": import_checkpoint,
     "check-paper": check_paper,
+    "export": export,
     "summary": summary,
     "compare": compare,
     "power": power,

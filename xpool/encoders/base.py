@@ -174,6 +174,14 @@ class Encoder(nn.Module, ABC):
         """
         self.openai_weights()
 
+    def write(self, folder: Path) -> None:
+        """Write the weights as they are now over those in a copy of :meth:`prepare`'s folder.
+
+        Raises:
+            InputError: see :meth:`openai_weights`.
+        """
+        self.openai_weights()
+
     def normalise(self, pixels: Tensor) -> Tensor:
         """``(…, 3, height, width)`` in [0, 1] to the mean and spread that the weights expect."""
         # made on the device: a copy from the host would make the host wait in each training step

@@ -18,11 +18,13 @@ from torch import Tensor, nn
 from xpool.encoders.base import Encoder, EncoderParams, vit_name
 from xpool.encoders.names import huggingface_names, openai_names
 from xpool.encoders.patches import multiply_patches
+from xpool.encoders.tensors import save_tensors
 from xpool.pooling import TextTransformer
 from xpool.project.digests import refuse_lfs_pointer, sha256
 from xpool.project.errors import InputError
 
 log = logging.getLogger(__name__)
+WEIGHTS = "model.safetensors"
 WIDTHS = {
     "openai/clip-vit-base-patch32": 512,
     "openai/clip-vit-base-patch16": 512,
@@ -72,7 +74,7 @@ class HuggingFace(Encoder):
         """
         from huggingface_hub import try_to_load_from_cache
 
-        for name in ("model.safetensors", "pytorch_model.bin"):
+        for name in (WEIGHTS, "pytorch_model.bin"):
             file: Any = Path(params.model, name)
             if not Path(params.model).is_dir():
                 file = try_to_load_from_cache(params.model, name)  # no path if it is not there
@@ -146,8 +148,8 @@ class HuggingFace(Encoder):
         """Read a folder that :meth:`prepare` wrote."""
         from transformers import CLIPImageProcessor, CLIPModel, CLIPTokenizerFast
 
-        if not (folder / "model.safetensors").is_file():
-            raise InputError(f"{folder}/model.safetensors: not found; run `dvc repro weights`")
+        if not (folder / WEIGHTS).is_file():
+            raise InputError(f"{folder / WEIGHTS}: not found; run `dvc repro weights`")
         return cls(
             CLIPModel.from_pretrained(folder, use_safetensors=True, dtype=torch.float32),
             CLIPTokenizerFast.from_pretrained(folder),
@@ -207,6 +209,9 @@ class HuggingFace(Encoder):
 
     def take(self, weights: Mapping[str, Tensor]) -> None:  # noqa: D102
         self.model.load_state_dict(huggingface_names(weights))
+
+    def write(self, folder: Path) -> None:  # noqa: D102
+        save_tensors(self.model.state_dict(), folder / WEIGHTS, {"format": "pt"})
 
 
 def _with_activation(config: Any, params: EncoderParams) -> Any:

@@ -197,6 +197,9 @@ class OpenClip(Encoder):
     def take(self, weights: Mapping[str, Tensor]) -> None:  # noqa: D102
         self.model.load_state_dict(weights)
 
+    def write(self, folder: Path) -> None:  # noqa: D102
+        save_tensors(self.model.state_dict(), folder / WEIGHTS)
+
 
 def _has_quick_gelu(model: nn.Module) -> bool:
     from open_clip.transformer import QuickGELU

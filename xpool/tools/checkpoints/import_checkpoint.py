@@ -7,7 +7,9 @@ import typer
 
 
 def main(
-    file: Annotated[Path, typer.Argument(help="A checkpoint: .pth, .pt, .bin, .safetensors.")],
+    file: Annotated[
+        Path, typer.Argument(help="A checkpoint (.pth, .pt, .bin, .safetensors), or an export.")
+    ],
     out: Annotated[
         Path,
         typer.Option(metavar="RUN", help="The run that it stands for, by method, benchmark, seed."),

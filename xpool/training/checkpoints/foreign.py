@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from xpool.encoders.names import huggingface_names, openai_names
+from xpool.pooling import Method
 from xpool.project.digests import refuse_lfs_pointer
 from xpool.project.errors import InputError
 from xpool.training.model import RetrievalModel
@@ -37,12 +38,15 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     ``state_dict``, and behind the ``module.`` of torch's parallel wrappers.
 
     Args:
-        path: .safetensors, or anything that ``torch.save`` wrote.
+        path: .safetensors, or anything that ``torch.save`` wrote; or a folder of .safetensors, as
+            ``xpool export`` writes it.
 
     Raises:
         InputError: the file is missing or damaged, holds more than tensors and plain values, or
-            has a weight that is not finite.
+            has a weight that is not finite; or two files of a folder have a weight of one name.
     """
+    if path.is_dir():
+        return _of_folder(path)
     if not path.is_file():
         raise InputError(f"{path}: no such file; expected a checkpoint (.pth, .bin, .safetensors)")
     refuse_lfs_pointer(path)
@@ -80,6 +84,26 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             raise InputError(f"{path}: {name} holds NaN or infinity; fetch the file again")
         weights[own] = value.float()
     return weights
+
+
+def _of_folder(folder: Path) -> dict[str, Tensor]:
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        raise InputError(f"{folder}: no .safetensors in it; name a checkpoint")
+    weights: dict[str, Tensor] = {}
+    for file in files:
+        found = read_weights(file)
+        if both := sorted(weights.keys() & found.keys()):
+            raise InputError(f"{file}: {both[0]} is in another file of that folder too")
+        weights |= found
+    return weights
+
+
+def released(method: Method) -> dict[str, Tensor]:
+    """Return the weights of a method under the names of its authors' checkpoints."""
+    return {
+        _released(name, method.released_names): value for name, value in method.state_dict().items()
+    }
 
 
 def take(model: RetrievalModel, weights: Mapping[str, Tensor], path: Path) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 
 from xpool.project import paths
-from xpool.project.digests import sha256
+from xpool.project.digests import content, sha256
 from xpool.project.errors import InputError
 from xpool.project.params import PARAMS_FILE, setting
 from xpool.project.provenance import code, environment
@@ -70,7 +70,7 @@ def import_checkpoint(file: Path, cell: Cell) -> Path:
             **{key: about[key] for key in ("data", "encoder", "decoder")},
             "run": coordinates(cell),
             "params": plan.params,
-            "imported": {"file": file.name, "sha256": sha256(file)},
+            "imported": {"file": file.name, "sha256": _digest(file)},
             "files": {name: sha256(finished / name) for name in TRAINED},
             **environment(model.towers.logit_scale.device),
         }
@@ -78,6 +78,11 @@ def import_checkpoint(file: Path, cell: Cell) -> Path:
         published(cell, folder)
     log.info("%s: %d tensors of %s", place, len(weights), file)
     return place
+
+
+def _digest(file: Path) -> str:
+    """Return the SHA-256 of a checkpoint; of a folder, the digest of its weights."""
+    return content(sorted(file.glob("*.safetensors"))) if file.is_dir() else sha256(file)
 
 
 def _refuse_trained(finished: Path, folder: Path) -> None:
