@@ -30,7 +30,7 @@ comma := ,
 empty :=
 METHODS := $(subst $(empty) $(empty),$(comma),$(patsubst baselines/%.py,%,$(filter-out %/__init__.py,$(wildcard baselines/*.py))))
 
-.PHONY: help setup repro check-paper wide methods dashboard demo study-worker verify test check bench doctor setting lock clean
+.PHONY: help setup repro check-paper wide methods dashboard demo study-worker verify test check bench doctor docs setting lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-12s %s\n", $$1, $$2}'
@@ -96,6 +96,11 @@ bench: setup ## Time the fast paths against their baselines: make bench DEVICE=c
 
 doctor: setup ## Print what is there: Python, torch, device, codecs, disk, data
 	@python -m xpool doctor
+
+docs: setup ## Build the documentation as a site that opens without a network: reports/docs/index.html
+	ruff check --quiet --select D xpool baselines studies
+	@NO_MKDOCS_2_WARNING=1 mkdocs build --config-file website/mkdocs.yml
+	@echo "reports/docs/index.html"
 
 setting: setup ## Install a setting: make setting NAME=paper (or mini)
 	@python -m xpool setting $(NAME)

@@ -72,7 +72,8 @@ def read(path: Path, video_of_text: NDArray[np.int64] | None) -> dict[str, Queri
 
     Args:
         path: file or folder.
-        video_of_text: ``(text,)`` of :func:`read_video_of_text`; None where the file says it.
+        video_of_text: ``(text,)`` of
+            :func:`xpool.statistics.files.arrays.read_video_of_text`; None where the file says it.
 
     Raises:
         InputError: the file is of no such kind, or broken; names the file and the row.
