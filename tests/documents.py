@@ -25,12 +25,25 @@ PAGES = [
     TOP / "performance/README.md",
     *sorted((TOP / "docs").rglob("*.md")),
 ]
-BLOCK = re.compile(r"(?:<!-- (.*?) -->\n\n)?^```(\w*)\n(.*?)^```", re.M | re.S)
+BLOCK = re.compile(r"(?:<!-- ([^>]*) -->\n+)?^( *)```(\w*)\n(.*?)^\2```", re.M | re.S)
 SPAN = re.compile(r"`((?:xpool|make|dvc) [^`<]+)`")
 EXEMPT = {"dvc exp apply", "dvc exp run --set-param", "dvc repro ablate@dropout"}
 """Commands that are named without their words; and the study that CONTRIBUTING adds."""
 SHELL = {"sh", "bash", ""}
-OTHERS = {"source", "cp", "diff", "pre-commit", "export", "head", "ray", "srun"}
+OTHERS = {
+    "source",
+    "cat",
+    "cd",
+    "cp",
+    "git",
+    "sed",
+    "diff",
+    "pre-commit",
+    "export",
+    "head",
+    "ray",
+    "srun",
+}
 """Programs whose words nobody checks."""
 
 
@@ -44,13 +57,14 @@ class Block:
 
     @property
     def lines(self) -> list[str]:
-        return [line for line in self.text.splitlines() if line and not line.startswith("#")]
+        lines = map(str.strip, self.text.splitlines())
+        return [line for line in lines if line and not line.startswith("#")]
 
 
 def blocks(page: Path) -> list[Block]:
     found = BLOCK.findall(page.read_text())
     name = str(page.relative_to(TOP))
-    return [Block(name, mark, text) for mark, language, text in found if language in SHELL]
+    return [Block(name, mark, text) for mark, _, language, text in found if language in SHELL]
 
 
 def spans(page: Path) -> list[str]:
