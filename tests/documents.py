@@ -30,20 +30,8 @@ SPAN = re.compile(r"`((?:xpool|make|dvc) [^`<]+)`")
 EXEMPT = {"dvc exp apply", "dvc exp run --set-param", "dvc repro ablate@dropout"}
 """Commands that are named without their words; and the study that CONTRIBUTING adds."""
 SHELL = {"sh", "bash", ""}
-OTHERS = {
-    "source",
-    "cat",
-    "cd",
-    "cp",
-    "git",
-    "sed",
-    "diff",
-    "pre-commit",
-    "export",
-    "head",
-    "ray",
-    "srun",
-}
+OTHERS = {"cat", "cd", "cp", "diff", "export", "git", "head", "pre-commit", "ray", "rm", "sed"}
+OTHERS |= {"source", "srun"}
 """Programs whose words nobody checks."""
 
 
