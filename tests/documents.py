@@ -22,7 +22,6 @@ TOP = Path(__file__).resolve().parents[1]
 PAGES = [
     TOP / "README.md",
     TOP / "CONTRIBUTING.md",
-    TOP / "performance/README.md",
     *sorted((TOP / "docs").rglob("*.md")),
 ]
 BLOCK = re.compile(r"(?:<!-- ([^>]*) -->\n+)?^( *)```(\w*)\n(.*?)^\2```", re.M | re.S)
