@@ -11,6 +11,7 @@ import yaml
 
 from xpool.project import paths
 from xpool.project.paths import TOP
+from xpool.statistics.files.external import COLUMNS as EXTERNAL
 from xpool.statistics.slices.effects import INTERACTIONS, SLICES
 
 PARAMS = {
@@ -128,7 +129,8 @@ def statistics_of(params, metrics):
         "comparisons": lines, "wins": wins, "selection": selection, "slices": slices,
         "interactions": interactions,
     }  # fmt: skip
-    return {"cells": cells} | {name: pd.DataFrame(rows) for name, rows in tables.items()}
+    found = {name: pd.DataFrame(rows) for name, rows in tables.items()}
+    return {"cells": cells, "external": pd.DataFrame(columns=list(EXTERNAL))} | found
 
 
 def slices_of(params):

@@ -18,6 +18,7 @@ COPIED = (
     "notebooks",
     "settings",
     "attributes",
+    "external",
     ".dvc",
     ".dvcignore",
     "dvc.yaml",

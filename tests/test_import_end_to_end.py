@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -48,10 +49,17 @@ def test_two_official_checkpoints_become_tables_without_training(tmp_path, comma
         said = project.run("xpool", "evaluate", runs[name])
         assert f"seed 0, imported from {file}" in said
         assert "R@10" in said
+    np.save(project.folder / "external/theirs.npy", np.eye(9))
+    (project.folder / "external/rows.csv").write_text(
+        "benchmark,label,file,rows,video_of_text,source\nmsvd,Theirs,theirs.npy,texts,,a test\n"
+    )
     for command in ("ranks", "statistics", "report results", "summary", "report attention"):
         said = project.run("xpool", *command.split())
     table = (project.folder / "results/mini/tables/msvd.md").read_text()
     assert "X-Pool (imported)" in table
+    [row] = [line for line in table.splitlines() if line.startswith("| Theirs (external)")]
+    assert "100.0 [" in row
+    assert "a test; 9 texts, 9 videos, NOT THE TEST SET of the rows above" in table
     assert "from model_best.pth; " in table or "from model_best.pth." in table
     assert "NOT THERE: Self-attention, seed 1 of every method." in table
     metrics = pd.read_csv(project.folder / "results/mini/metrics.csv")

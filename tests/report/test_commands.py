@@ -36,9 +36,10 @@ def results(tmp_path, monkeypatch):
         inputs.read_statistics(name, protocols) for name in ("cells", "comparisons", "selection")
     )
     arguments = metrics, cells, comparisons
+    others = read_published(), inputs.read_statistics("external", protocols)
     return [
         summary_table(protocols, *arguments),
-        *(benchmark_table(p, *arguments, selection, read_published()) for p in protocols),
+        *(benchmark_table(p, *arguments, selection, *others) for p in protocols),
         selection_table(protocols, selection),
     ]
 

@@ -105,6 +105,11 @@ def attributes(file: str) -> Path:
     return Path("attributes", file)
 
 
+def external(file: str) -> Path:
+    """Similarity matrix of other code, or ``rows.csv``, which lists those that tables show."""
+    return Path("external", file)
+
+
 def training(setting: str, method: str, benchmark: str, seed: int) -> Path:
     """Folder with a run: checkpoint, curve and records."""
     return Path("results", setting, "train", method, benchmark, str(seed))

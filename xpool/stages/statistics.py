@@ -8,6 +8,8 @@ log = logging.getLogger(__name__)
 def main() -> None:
     """Compute intervals, comparisons, wins and slices.
 
+    Matrices of other code that external/rows.csv lists get intervals too.
+
     Takes about 20 seconds for the mini benchmarks, which share the cores.
 
     Example: xpool statistics
@@ -21,6 +23,7 @@ def main() -> None:
     from xpool.project.command import side_by_side
     from xpool.project.params import read, setting
     from xpool.project.workspace import replacing
+    from xpool.statistics.files.external import external
     from xpool.statistics.post_processing.results import all_results_of
     from xpool.statistics.ranks import cells_of, ranked, scope
     from xpool.statistics.slices.attributes import SlicesParams
@@ -37,6 +40,8 @@ def main() -> None:
         post_processed=bool(read("post_processing.members", dict)),
     )
     parts = list(side_by_side(tables_of, list(there), "the statistics of a benchmark"))
+    for part, benchmark in zip(parts, there, strict=True):
+        part["external"] = external(benchmark)
     for name in parts[0]:
         with replacing(paths.statistics(setting()) / f"{name}.csv") as file:
             pd.concat([of_benchmark[name] for of_benchmark in parts]).to_csv(

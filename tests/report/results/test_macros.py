@@ -31,8 +31,9 @@ def written(folder, **changes):
             inputs.read_statistics(name, protocols)
             for name in ("cells", "comparisons", "selection")
         )
+        others = read_published(), inputs.read_statistics("external", protocols)
         found = [
-            tables.benchmark_table(p, metrics, cells, comparisons, selection, read_published())
+            tables.benchmark_table(p, metrics, cells, comparisons, selection, *others)
             for p in protocols
         ]
         path = folder / macros.write(protocols, found, comparisons, Path())

@@ -124,11 +124,14 @@ def test_published_figures_stand_where_their_post_processing_does():
     """In the table of theirs, with a verdict of not comparable, and in no plain one."""
     protocols, metrics, cells, comparisons, selection = read()
     published = read_published()
+    external = inputs.read_statistics("external", protocols)
     after = set(published["label"][published["post_processing"] != "none"])
     assert len(after) == 3
     plain, processed, verdicts = set(), set(), []
     for number, protocol in enumerate(protocols):
-        table = tables.benchmark_table(protocol, metrics, cells, comparisons, selection, published)
+        table = tables.benchmark_table(
+            protocol, metrics, cells, comparisons, selection, published, external
+        )
         plain |= {row.label for group in table.groups for row in group.rows}
         table = made(number)
         processed |= {row.label for group in table.groups for row in group.rows}

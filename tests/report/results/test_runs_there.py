@@ -65,6 +65,10 @@ def read_all(protocols):
     return inputs.read_metrics(protocols), *found
 
 
+def others(protocols):
+    return read_published(), inputs.read_statistics("external", protocols)
+
+
 def test_tables_take_the_runs_that_are_there_and_say_which_lack():
     write_part()
     protocols = inputs.there(read_protocols())
@@ -72,7 +76,7 @@ def test_tables_take_the_runs_that_are_there_and_say_which_lack():
     metrics, cells, comparisons, selection = read_all(protocols)
     of = {
         p.benchmark: tables.benchmark_table(
-            p, metrics, cells, comparisons, selection, read_published()
+            p, metrics, cells, comparisons, selection, *others(protocols)
         )
         for p in protocols
     }
@@ -162,7 +166,7 @@ def test_an_imported_row_is_labelled_wherever_it_stands():
     protocols = inputs.there(read_protocols())
     metrics, cells, comparisons, selection = read_all(protocols)
     table = tables.benchmark_table(
-        protocols[0], metrics, cells, comparisons, selection, read_published()
+        protocols[0], metrics, cells, comparisons, selection, *others(protocols)
     )
     said = "IMPORTED, trained and selected by other code, not under this budget: X-Pool on msrvtt, "
     assert f"{said}seed 0, from model_best.pth." in table.caption
@@ -175,7 +179,7 @@ def test_an_imported_row_is_labelled_wherever_it_stands():
     assert rows["X-Pool (imported)"][0] != "–"
     assert rows["X-Pool (imported)"][1] == rows["X-Pool"][0] == "–"
     other = tables.benchmark_table(
-        protocols[1], metrics, cells, comparisons, selection, read_published()
+        protocols[1], metrics, cells, comparisons, selection, *others(protocols)
     )
     assert "IMPORTED" not in other.caption
     assert "X-Pool" in [row.label for row in other.groups[0].rows]

@@ -54,7 +54,8 @@ def use(**changes):
 def made(name, protocols, metrics):
     protocol = next(p for p in protocols if p.benchmark == name)
     found = [read_statistics(which, protocols) for which in ("cells", "comparisons", "selection")]
-    return tables.benchmark_table(protocol, metrics, *found, read_published())
+    external = read_statistics("external", protocols)
+    return tables.benchmark_table(protocol, metrics, *found, read_published(), external)
 
 
 def summary(protocols, metrics):

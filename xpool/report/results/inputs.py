@@ -14,8 +14,8 @@ from xpool.project.made import read_made
 from xpool.report.protocol import DIRECTIONS, METRICS, Protocol, methods_of, narrowed
 from xpool.statistics.ranks import scope
 
-MAY_BE_EMPTY = ("selection", "slices", "interactions")
-"""Statistics without rows where nothing was trained, no attribute is listed, or bins are few."""
+MAY_BE_EMPTY = ("selection", "slices", "interactions", "external")
+"""Statistics without rows where nothing was trained, nothing is listed, or bins are few."""
 DUPLICATES = ("R@1 dup", "dup")
 """Metrics of captions that several videos share: see :func:`xpool.statistics.ranks.metrics_of`."""
 
@@ -39,8 +39,9 @@ def read_statistics(name: str, protocols: Sequence[Protocol]) -> pd.DataFrame:
     """Return a table of the stage ``statistics`` for the benchmarks and methods in params.yaml.
 
     Args:
-        name: cells, comparisons, wins, selection, slices or interactions;
-            :mod:`xpool.statistics.results` lists their columns.
+        name: cells, comparisons, wins, selection, slices or interactions, of which
+            :mod:`xpool.statistics.results` lists the columns; or external, of
+            :mod:`xpool.statistics.files.external`.
         protocols: what is compared.
 
     Raises:

@@ -14,6 +14,7 @@ from xpool.project import paths
 from xpool.project.errors import InputError
 from xpool.report.commands import of_methods
 from xpool.report.protocol import DIRECTIONS, METRICS, Protocol, method_name, methods_of
+from xpool.report.results.external import EXTERNAL, external_notes, external_rows
 from xpool.report.results.published import files_in_words, headings, judged, on_benchmark
 from xpool.report.results.published import notes as sources
 from xpool.report.results.significance import (
@@ -36,8 +37,9 @@ def benchmark_table(
     comparisons: pd.DataFrame,
     selection: pd.DataFrame,
     published: pd.DataFrame,
+    external: pd.DataFrame,
 ) -> Table:
-    """Return a benchmark's table: our methods, then what others published on it.
+    """Return a benchmark's table: our methods, matrices of other code, what others published.
 
     Args:
         protocol: the benchmark, and how its runs were made.
@@ -46,18 +48,24 @@ def benchmark_table(
         comparisons: from :func:`xpool.report.results.inputs.read_statistics`.
         selection: from :func:`xpool.report.results.inputs.read_statistics`.
         published: from :func:`xpool.report.results.published.read_published`.
+        external: from :func:`xpool.report.results.inputs.read_statistics`.
     """
     measured, cells, comparisons = (
         table[table["benchmark"] == protocol.benchmark] for table in (metrics, cells, comparisons)
     )
     ours = _ours([protocol], standing(cells, comparisons), measured)
     others = judged(protocol, on_benchmark(protocol, published), metrics, cells, selection)
-    figures = pd.concat([ours, others], ignore_index=True)
+    matrices = external_rows(protocol, external)
+    figures = pd.concat([ours, matrices, others], ignore_index=True)
     keys = [(direction, metric) for direction in DIRECTIONS for metric in METRICS]
     figures["column"] = list(zip(figures["direction"], figures["metric"], strict=True))
     rows = _rows(figures[figures["kind"] == "measured"], keys)
     groups = [Group(heading="", rows=rows)]
     notes = detectable_in_words(comparisons)
+    if len(matrices):
+        of_matrices = figures[figures["kind"] == "external"]
+        groups.append(Group(heading=EXTERNAL, rows=_rows(of_matrices, keys)))
+        notes += external_notes(matrices, measured)
     for kind, heading in headings(protocol).items():
         of_kind = figures[figures["kind"] == kind]
         if len(of_kind):
