@@ -69,7 +69,7 @@ def write_params(folder: Path, benchmarks: list[str]) -> None:
     params["studies"] = {"own_models": [], "trained_models": []}
     params["generate"]["benchmarks"] = benchmarks
     params["frames"] |= {"counts": [12], "rules": ["uniform"]}
-    params["encoder"]["pretraining"] |= {"images": 256, "steps": 2}
+    params["encoder"]["pretraining"] |= {"images": 1024, "steps": 2}
     params["train"] |= {"epochs": 1, "evaluations_per_epoch": 1}
     for name in benchmarks:
         params["generate"][name] |= COUNTS[name] | {

@@ -182,11 +182,12 @@ def embed_texts(encoder: Encoder, captions: Sequence[str], batch_size: int) -> T
     device = encoder.logit_scale.device
     unique, rows = _unique(captions)
     mine = [unique[row] for row in part_of(len(unique), *here())]
-    encoded = [
-        encoder.encode_text(encoder.tokenize(mine[start : start + batch_size]).to(device))
-        for start in progress(range(0, len(mine), batch_size), "texts", leave=False)
-    ]
-    everything = joined(torch.cat(encoded).float(), len(unique))
+    # one block: small results kept between large intermediate ones would scatter the memory
+    encoded = torch.empty(len(mine), encoder.dim, device=device)
+    for start in progress(range(0, len(mine), batch_size), "texts", leave=False):
+        some = slice(start, start + batch_size)
+        encoded[some] = encoder.encode_text(encoder.tokenize(mine[some]).to(device))
+    everything = joined(encoded, len(unique))
     return everything.cpu()[rows]
 
 
