@@ -188,6 +188,14 @@ WRONG = {
         {"recipes.xpol": {}},
         "made.yaml: recipes.xpol: no such method; known: xpool, attention",
     ),
+    "features for runs that read frames": (
+        {"manifest.msvd.features": "CLIP", "train.reads": "frames"},
+        "made.yaml: manifest.msvd.features: features stand for the videos, but train.reads is fr",
+    ),
+    "features and folders of frames": (
+        {"manifest.msvd.features": "CLIP", "manifest.msvd.frames_fps": 3.0},
+        "made.yaml: manifest.msvd.features: given beside frames_fps; keep one of them",
+    ),
     "recipe for an unknown benchmark": (
         {"recipes.xpool.tgif": {"lr_encoder": 0.0, "lr_pooling": 0.0, "pooling": {}}},
         "made.yaml: recipes.xpool: no file xpool/data/benchmarks/tgif.py",

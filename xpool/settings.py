@@ -100,6 +100,7 @@ def check(path: Path = PARAMS_FILE) -> set[str]:
             read(key, kind, path)
     params = validate(whole, "params", Setting, path)
     _lists(params, path)
+    _features(params, path)
     _slices(params, path)
     _generated(params, path)
     _encoder(params, path)
@@ -145,6 +146,20 @@ def _lists(params: Setting, path: Path) -> None:
         _member("baselines", name, path, "baselines")
     for name in params.studies.all():
         _member("studies", name, path, "studies")
+
+
+def _features(params: Setting, path: Path) -> None:
+    """Check that features which stand for videos meet runs and studies that read no picture."""
+    for name in params.benchmarks:
+        options = read(f"manifest.{name}", _benchmark(name, "benchmarks", path).Options, path)
+        key = f"{path}: manifest.{name}.features"
+        if options.features is not None and options.frames_fps is not None:
+            raise InputError(f"{key}: given beside frames_fps; keep one of them")
+        if options.features is not None and params.train.reads != "embeddings":
+            raise InputError(
+                f"{key}: features stand for the videos, but train.reads is {params.train.reads}; "
+                "write embeddings, or remove this key"
+            )
 
 
 def _slices(params: Setting, path: Path) -> None:

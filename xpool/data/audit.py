@@ -17,6 +17,7 @@ import pandas as pd
 from xpool.data.benchmark import SPLITS, Benchmark, Counts, ManifestOptions, is_blank
 from xpool.data.inventory import describe, summary
 from xpool.data.raw_folder import GUIDE, RawFolder, composed
+from xpool.data.videos import features
 from xpool.project import paths
 from xpool.project.digests import sha256
 from xpool.project.errors import InputError
@@ -282,7 +283,10 @@ def write_manifest(benchmark: Benchmark) -> None:
         table.to_parquet(file, engine="pyarrow", compression="zstd", index=False)
     known = paths.files_read(here, benchmark.name)
     used_paths = table["path"].drop_duplicates().tolist()
-    videos = describe(raw, used_paths, known, options.frames_fps)
+    if options.features is None:
+        videos = describe(raw, used_paths, known, options.frames_fps)
+    else:
+        videos = features.describe(raw, used_paths)
     with replacing(paths.video_digests(here, benchmark.name)) as file:
         videos.to_csv(file, index=False)
     write_json(report_path, report | {"videos": summary(videos)})

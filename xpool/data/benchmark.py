@@ -53,6 +53,8 @@ class ManifestOptions(Section):
     frames_fps: float | None = Field(default=None, gt=0)
     """Frames a second, if the videos are folders of pictures (``video0/0001.jpg``); None if they
     are video files."""
+    features: str | None = None
+    """What made them, in words, if embeddings of other code stand for the videos; None if not."""
     splits: Annotated[list[Split], Field(min_length=1)] = list(SPLITS)
     """Splits that are taken; ``[test]`` is all that a checkpoint of other code needs."""
 
@@ -162,6 +164,8 @@ class Benchmark(ABC):
         folder = RawFolder.scan(raw, self.name)
         if options.frames_fps is not None:
             folder = folder.of_frames()
+        elif options.features is not None:
+            folder = folder.of_features()
         return folder.within(options.videos)
 
     def distributor(self, file: Path) -> str:

@@ -14,6 +14,7 @@ from PIL import Image
 from pydantic import Field, ValidationInfo, field_validator
 
 from xpool.data.sampling import Rule, ShortVideos, positions_for
+from xpool.data.videos.features import LENGTHS
 from xpool.project.errors import InputError
 from xpool.project.params import Section, Seed
 from xpool.project.records import decoder_of
@@ -119,6 +120,11 @@ class FrameCache:
         Raises:
             InputError: the cache is absent or incomplete.
         """
+        if (folder / LENGTHS).is_file():
+            raise InputError(
+                f"{folder}: no frames, because features of other code stand for the videos "
+                f"(manifest.{folder.name}.features); what shows or reads pictures needs the videos"
+            )
         if not (folder / "index.parquet").is_file():
             raise InputError(
                 f"{folder}: no frame cache; make it with: xpool frames --benchmark {folder.name}"

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from xpool.data.annotations.text import is_text
+from xpool.data.videos import features
 from xpool.data.videos.frame_folder import is_frame
 from xpool.project.errors import InputError
 
@@ -96,6 +97,12 @@ class RawFolder:
             videos.setdefault(composed(folder.name), []).append(folder.as_posix())
         return replace(self, videos={name: tuple(paths) for name, paths in videos.items()})
 
+    def of_features(self) -> "RawFolder":
+        """Return the same files with arrays of features as videos; reads shards and JSON files."""
+        paths = [path for all_ in self.by_name.values() for path in all_]
+        arrays = features.named(self.root, paths)
+        return replace(self, videos={composed(name): found for name, found in arrays.items()})
+
     def within(self, folder: str | None) -> "RawFolder":
         """Return the same files with the videos below one folder alone; None leaves all.
 
@@ -119,8 +126,8 @@ class RawFolder:
         return replace(self, videos=videos)
 
     def video_paths(self) -> list[str]:
-        """Return the paths of all videos."""
-        return [path for copies in self.videos.values() for path in copies]
+        """Return the paths of all videos, each once."""
+        return list(dict.fromkeys(path for copies in self.videos.values() for path in copies))
 
     def has(self, name: str) -> bool:
         """Return whether the folder holds a file of that name, at any depth."""
@@ -236,10 +243,12 @@ class RawFolder:
         """Leave out paths that lead to the same file as an earlier one, through a link."""
         if len(paths) < 2:
             return paths
-        first: dict[tuple[int, int], str] = {}
+        first: dict[tuple[int, int, str], str] = {}
         for path in paths:
-            status = (self.root / path).stat()
-            first.setdefault((status.st_dev, status.st_ino), path)
+            file, _, member = path.partition(features.WITHIN)
+            shard = member.endswith(features.ARRAY) and file.endswith(features.SHARD)
+            status = (self.root / (file if shard else path)).stat()
+            first.setdefault((status.st_dev, status.st_ino, member if shard else ""), path)
         return tuple(first.values())
 
 

@@ -13,6 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from xpool.data.frame_cache import FrameCache
+from xpool.data.videos.features import LENGTHS
 from xpool.project.errors import InputError
 from xpool.project.progress import progress
 
@@ -56,6 +57,22 @@ def count_shots(cache: FrameCache, title: str) -> pd.DataFrame:
         pixels, _, video_frames = cache.stored(video_id)
         rows.append((video_id, shot_changes(pixels), video_frames))
     return pd.DataFrame(rows, columns=["video_id", "shot_changes", "video_frames"])
+
+
+def shots_of(folder: Path) -> pd.DataFrame:
+    """Return :func:`count_shots` of a benchmark's cached frames.
+
+    Where features stand for the videos, nobody knows their cuts: ``shot_changes`` is empty, and
+    ``video_frames`` counts the rows of an array.
+
+    Args:
+        folder: the cached frames of a benchmark.
+    """
+    if (folder / LENGTHS).is_file():
+        lengths = pd.read_csv(folder / LENGTHS, dtype={"video_id": str})
+        lengths.insert(1, "shot_changes", np.nan)
+        return lengths
+    return count_shots(FrameCache(folder), folder.name)
 
 
 def quantile_bins(

@@ -29,6 +29,9 @@ from xpool.project.progress import progress
 from xpool.project.workspace import WORK, publish, write_json
 
 log = logging.getLogger(__name__)
+VIDEO_COLUMNS = ["video_id", "start", "video_frames", "indices"]
+OTHERS = "features of other code"
+"""Stands for the decoder where other code has embedded the frames."""
 WORDS_AT_A_TIME = 20_000
 """Captions whose words are in memory at once, padded: 2 GB with 512 dimensions and 50 tokens."""
 
@@ -62,10 +65,66 @@ def embed(
         decoder: name and version of what decoded the frames.
         destination: folder, replaced when the cache is complete.
     """
+    folder = _begun(destination)
+    n_video = embed_frames(encoder, videos, params.batch_size, antialias, folder)
+    _complete(encoder, texts, n_video, params, decoder, folder, destination)
+
+
+def embed_beside(
+    encoder: Encoder,
+    texts: pd.DataFrame,
+    features: Iterable[tuple[str, NDArray[np.float32]]],
+    params: EmbeddingsParams,
+    destination: Path,
+) -> None:
+    """Write a cache as :func:`embed` does, of frames that other code has embedded.
+
+    Args:
+        encoder: embeds the texts; it must be the one that made the features.
+        texts: see :func:`embed`.
+        features: id of each video, and its ``(frame, dim)`` embeddings.
+        params: section ``embeddings``.
+        destination: see :func:`embed`.
+    """
+    folder, index, norms = _begun(destination), [], list[float]()
+
+    def arrays() -> Iterator[NDArray[np.float32]]:
+        start = 0
+        for video_id, array in features:
+            index.append((video_id, start, len(array), np.arange(len(array), dtype=np.int32)))
+            start += len(array)
+            norms.append(float(np.linalg.norm(array, axis=1).mean()))
+            yield array
+
+    _save(folder / "frames.npy", arrays(), encoder.dim)
+    pd.DataFrame(index, columns=VIDEO_COLUMNS).to_parquet(folder / "videos.parquet")
+    if np.allclose(norms, 1, atol=1e-2):
+        log.warning(
+            "%s: all features have length 1; the paper pools embeddings as the encoder gives them, "
+            "whose lengths differ",
+            destination.name,
+        )
+    _complete(encoder, texts, len(index), params, OTHERS, folder, destination)
+
+
+def _begun(destination: Path) -> Path:
+    """Return an empty folder for an unfinished cache."""
     folder = WORK / "embeddings" / destination.name
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    n_video = embed_frames(encoder, videos, params.batch_size, antialias, folder)
+    return folder
+
+
+def _complete(
+    encoder: Encoder,
+    texts: pd.DataFrame,
+    n_video: int,
+    params: EmbeddingsParams,
+    decoder: str,
+    folder: Path,
+    destination: Path,
+) -> None:
+    """Embed the texts beside the frames, and put the cache in its place."""
     captions = texts["caption"].tolist()
     text = embed_texts(encoder, captions, params.batch_size)
     np.save(folder / "text.npy", text.numpy())
@@ -117,8 +176,7 @@ def embed_frames(
 
     batches = encoded_images(encoder, pixels_of_each(), batch_size)
     _save(folder / "frames.npy", (images.numpy() for images in batches), encoder.dim)
-    columns = ["video_id", "start", "video_frames", "indices"]
-    pd.DataFrame(index, columns=columns).to_parquet(folder / "videos.parquet")
+    pd.DataFrame(index, columns=VIDEO_COLUMNS).to_parquet(folder / "videos.parquet")
     return len(index)
 
 

@@ -67,6 +67,10 @@ _OPTIONS = {
     "test_clips": "{}-clip test protocol",
     "allowed_missing": "a share of {} of each split's videos allowed to be missing",
     "splits": "nothing but the splits {} read",
+    "videos": "videos from the folder {}",
+    "frames_fps": "frames extracted by other code at {} a second in place of videos",
+    "features": "FEATURES OF OTHER CODE ({}) in place of videos",
+    "captions": "captions of {}",
 }
 """Options of ``manifest.<benchmark>`` in words; an option not listed here is printed by name."""
 
@@ -122,7 +126,7 @@ class Protocol:
         return [
             _OPTIONS.get(name, f"{name} {{}}").format(value)
             for name, value in self.options.items()
-            if not (name == "allowed_missing" and value == 0)
+            if name != "title" and not (name == "allowed_missing" and value == 0)
         ]
 
     def spread(self) -> str:

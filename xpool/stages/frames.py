@@ -23,15 +23,22 @@ def main(
     from xpool.data.frame_cache import FrameCache, FramesParams
     from xpool.data.manifest import read_videos
     from xpool.data.packing import pack
+    from xpool.data.videos import features
     from xpool.project import paths
     from xpool.project.command import available_cores
     from xpool.project.fingerprints import fingerprint
     from xpool.project.params import read, setting
-    from xpool.project.workspace import publish, work_folder
+    from xpool.project.workspace import publish, replacing, work_folder
 
     params = read("frames", FramesParams)
     raw, destination = paths.raw(setting(), benchmark), paths.frames(setting(), benchmark)
     videos = read_videos(paths.manifest(setting(), benchmark))
+    if features.are_features(videos):
+        shutil.rmtree(destination, ignore_errors=True)
+        with replacing(destination / features.LENGTHS) as file:
+            features.lengths(raw, videos).to_csv(file, index=False)
+        log.info("%s: no frames, because features stand for the videos", destination)
+        return
     files = [raw / path for _, path in videos]
     digest = fingerprint([params.about_pixels(), videos], files, code=["xpool.data.packing"])
     with work_folder("frames", f"{setting()}-{benchmark}", digest) as work:

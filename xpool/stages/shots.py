@@ -10,14 +10,13 @@ def main() -> None:
 
     Example: xpool shots
     """
-    from xpool.data.frame_cache import FrameCache
-    from xpool.data.shots import count_shots
+    from xpool.data.shots import shots_of
     from xpool.project import paths
     from xpool.project.params import read, setting
     from xpool.project.workspace import replacing
 
     for benchmark in read("benchmarks", list[str]):
-        counts = count_shots(FrameCache(paths.frames(setting(), benchmark)), benchmark)
+        counts = shots_of(paths.frames(setting(), benchmark))
         destination = paths.shots(setting(), benchmark)
         with replacing(destination) as file:
             counts.to_csv(file, index=False)

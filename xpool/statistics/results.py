@@ -173,10 +173,11 @@ def wins(
     """Return X-Pool's wins over each baseline in text-to-video, by the video's shot changes.
 
     Returns:
-        Columns benchmark, against, and those of :func:`wins_by_shots`.
+        Columns benchmark, against, and those of :func:`wins_by_shots`. No row where features stand
+        for videos, whose cuts nobody knows.
 
     Raises:
-        InputError: a video has no count.
+        InputError: a video is not in the table.
     """
     missing = sorted(set(video["t2v"]) - set(shots.index))
     if missing:
@@ -185,7 +186,8 @@ def wins(
         )
     of_query = shots.loc[list(video["t2v"])].to_numpy()
     parts = [pd.DataFrame(columns=["benchmark", "against", *WINS_COLUMNS])]
-    others = sorted(set(runs["t2v"]) - {"xpool"}) if "xpool" in runs["t2v"] else []
+    compared = "xpool" in runs["t2v"] and not np.isnan(of_query).any()
+    others = sorted(set(runs["t2v"]) - {"xpool"}) if compared else []
     for against in others:
         ours, theirs = (_values(runs["t2v"][name], "MnR") for name in ("xpool", against))
         better = np.sign((theirs - ours).mean(axis=0))

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from xpool.data.frame_cache import FrameCache, FramesParams
 from xpool.data.manifest import read_manifest
+from xpool.data.videos.features import LENGTHS
 from xpool.metrics import ranks
 from xpool.project import paths
 from xpool.project.errors import InputError
@@ -300,12 +301,19 @@ def there(protocols: Sequence[Protocol]) -> list[Protocol]:
         protocols: of all that params.yaml lists.
 
     Raises:
-        InputError: X-Pool has not been scored.
+        InputError: X-Pool has not been scored, or features stand for the videos of all benchmarks.
     """
     here = protocols[0].setting
     listed = [(p.benchmark, method, seed) for p in protocols for method, seed in p.runs()]
     found = narrowed(protocols, scope(scored(here, listed)))
     found = [protocol for protocol in found if XPOOL in protocol.methods]
+    pictured = [p for p in found if not (paths.frames(here, p.benchmark) / LENGTHS).is_file()]
+    if found and not pictured:
+        raise InputError(
+            f"{paths.frames(here, found[0].benchmark)}: no frames to show, because features of "
+            "other code stand for the videos; leave this page out"
+        )
+    found = pictured
     if not found:
         made(paths.similarity(here, XPOOL, protocols[0].benchmark, protocols[0].seeds[0]))
     return found

@@ -143,6 +143,8 @@ def wins(protocols: Sequence[Protocol], rows: pd.DataFrame) -> Figure:
                     (rows["benchmark"] == protocol.benchmark) & (rows["against"] == against)
                 ]
                 slots = list(range(len(bins)))
+                if not slots:
+                    panel.text(0.5, 0.5, "cuts unknown", transform=panel.transAxes, ha="center")
                 panel.bar(slots, bins["won"], width=0.7, color=palette[against], alpha=0.55)
                 panel.bar(slots, -bins["lost"], width=0.7, color="#7F7F7F", alpha=0.55)
                 panel.vlines(slots, bins["ci_low"], bins["ci_high"], color="black")

@@ -69,6 +69,8 @@ def read_statistics(name: str, protocols: Sequence[Protocol]) -> pd.DataFrame:
     side = "method" if name == "cells" else "against"
     have = set(zip(found["benchmark"], found[side], strict=True))
     for protocol in sorted(protocols, key=lambda one: one.benchmark):
+        if name == "wins" and "features" in protocol.options:
+            continue  # nobody knows the cuts of their videos
         others = set(protocol.methods)
         if name != "cells":  # what X-Pool is held against
             others = others - {"xpool"} if "xpool" in others else set()
