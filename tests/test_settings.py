@@ -216,7 +216,7 @@ WRONG = {
     ),
     "option misspelt": (
         {"manifest.lsmdc.clips": 999},
-        "made.yaml: manifest.lsmdc.clips: unknown key; known: allowed_missing, splits, test_clips",
+        "made.yaml: manifest.lsmdc.clips: unknown key; known: allowed_missing, featu",
     ),
     "option not allowed": (
         {"manifest.lsmdc.test_clips": 998},
