@@ -9,6 +9,7 @@ import torch
 import yaml
 
 from performance.measure import peak_mib
+from xpool.encoders import embed
 from xpool.encoders.embed import embed_frames
 from xpool.project import paths
 from xpool.stages import embeddings
@@ -64,3 +65,23 @@ def test_memory_does_not_grow_with_the_number_of_frames(tmp_path):
     peaks = [peak_mib(lambda n=n: embedded(n), torch.device("cpu")) for n in (10, 150)]
     assert (tmp_path / "frames.npy").stat().st_size > 100 * 2**20
     assert peaks[1] < peaks[0] + 30
+
+
+@pytest.mark.parametrize(("length", "warned"), [(1.0, True), (7.0, False)])
+def test_features_of_other_code_are_stored_as_they_are_and_unit_lengths_remarked(
+    length, warned, tmp_path, monkeypatch, caplog
+):
+    """The texts are embedded as for any cache, which the end-to-end test of features checks."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(embed, "_complete", lambda *given: None)
+    rng = np.random.default_rng(0)
+    arrays = [rng.normal(size=(count, Numbers.dim)).astype(np.float32) for count in (3, 1, 5)]
+    arrays = [length * a / np.linalg.norm(a, axis=1, keepdims=True) for a in arrays]
+    given = [(f"v{number}", array) for number, array in enumerate(arrays)]
+    embed.embed_beside(Numbers(), None, given, None, Path("data/embeddings/msvd"))
+    (folder,) = {path.parent for path in tmp_path.rglob("frames.npy")}
+    np.testing.assert_array_equal(np.load(folder / "frames.npy"), np.concatenate(arrays))
+    rows = pd.read_parquet(folder / "videos.parquet")
+    assert rows["start"].tolist() == [0, 3, 4]
+    assert [indices.tolist() for indices in rows["indices"]] == [[0, 1, 2], [0], [*range(5)]]
+    assert ("all features have length 1" in caplog.text) == warned

@@ -69,9 +69,9 @@ def shots_of(folder: Path) -> pd.DataFrame:
         folder: the cached frames of a benchmark.
     """
     if (folder / LENGTHS).is_file():
-        lengths = pd.read_csv(folder / LENGTHS, dtype={"video_id": str})
-        lengths.insert(1, "shot_changes", np.nan)
-        return lengths
+        arrays = pd.read_csv(folder / LENGTHS, dtype={"video_id": str})
+        arrays["shot_changes"] = np.nan
+        return arrays[["video_id", "shot_changes", "video_frames"]]
     return count_shots(FrameCache(folder), folder.name)
 
 

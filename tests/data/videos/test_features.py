@@ -177,6 +177,13 @@ def test_the_stages_take_features_and_make_no_frames(project):
     assert shots["video_frames"].to_dict() == {v: 3 + k for k, v in enumerate(project.captions)}
     with pytest.raises(InputError, match="no frames, because features of other code stand"):
         FrameCache(folder)
+    before = (folder / "features.csv").read_bytes()
+    frames_stage.main("msrvtt")
+    assert (folder / "features.csv").read_bytes() == before
+    other = {f"{v}.npy": as_npy(array(k + 1, 3 + k)) for k, v in enumerate(project.captions)}
+    shard(RAW / "features" / "00000.tar", other)  # of the same lengths
+    frames_stage.main("msrvtt")
+    assert (folder / "features.csv").read_bytes() != before, "so that embeddings are made anew"
 
 
 def test_a_missing_array_is_a_missing_video(project):

@@ -27,7 +27,8 @@ ARRAY, SHARD, WITHIN = ".npy", ".tar", "#"
 ID_KEYS = ("video_id", "videoid", "videoID", "video", "path", "url")
 """Keys of a sample's JSON that may hold the id of its video, or the path of its file."""
 LENGTHS = "features.csv"
-"""File in the folder of cached frames, where features stand for them: the rows of each array."""
+"""File in the folder of cached frames, where features stand for them: the rows and the SHA-256 of
+each array, so that what is made of frames is made anew when an array changes."""
 
 
 def are_features(videos: Sequence[Video]) -> bool:
@@ -125,15 +126,7 @@ def read(raw: Path, path: str, dim: int) -> NDArray[np.float32]:
     Raises:
         InputError: it is no array of that width, or holds NaN.
     """
-    try:
-        array: NDArray[Any] = np.load(io.BytesIO(_bytes(raw, path)), allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"{raw / path}: no array ({reason}); fetch it again") from error
-    if array.ndim != 2 or not len(array) or array.dtype.kind != "f":
-        raise InputError(
-            f"{raw / path}: expected numbers (frame, dim), found {array.dtype} {array.shape}"
-        )
+    array = _loaded(raw / path, _bytes(raw, path))
     if array.shape[1] != dim:
         raise InputError(
             f"{raw / path}: {array.shape[1]} dimensions, but the encoder has {dim}; name the "
@@ -144,14 +137,30 @@ def read(raw: Path, path: str, dim: int) -> NDArray[np.float32]:
     return array.astype(np.float32)
 
 
+def _loaded(path: Path, data: bytes) -> NDArray[Any]:
+    try:
+        array: NDArray[Any] = np.load(io.BytesIO(data), allow_pickle=False)
+    except (ValueError, EOFError, OSError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"{path}: no array ({reason}); fetch it again") from error
+    if array.ndim != 2 or not len(array) or array.dtype.kind != "f":
+        raise InputError(
+            f"{path}: expected numbers (frame, dim), found {array.dtype} {array.shape}"
+        )
+    return array
+
+
 def lengths(raw: Path, videos: Sequence[Video]) -> pd.DataFrame:
-    """Return the number of rows of each array.
+    """Return the number of rows of each array, and its digest.
 
     Returns:
-        Columns video_id and video_frames.
+        Columns video_id, video_frames and sha256.
     """
-    rows = [(video_id, len(np.load(io.BytesIO(_bytes(raw, path))))) for video_id, path in videos]
-    return pd.DataFrame(rows, columns=["video_id", "video_frames"])
+    rows = []
+    for video_id, path in videos:
+        data = _bytes(raw, path)
+        rows.append((video_id, len(_loaded(raw / path, data)), hashlib.sha256(data).hexdigest()))
+    return pd.DataFrame(rows, columns=["video_id", "video_frames", "sha256"])
 
 
 def describe(raw: Path, paths: Sequence[str]) -> pd.DataFrame:
