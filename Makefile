@@ -98,7 +98,7 @@ doctor: setup ## Print what is there: Python, torch, device, codecs, disk, data
 	@python -m xpool doctor
 
 docs: setup ## Build the documentation as a site that opens without a network: reports/docs/index.html
-	ruff check --quiet --select D xpool baselines studies
+	ruff check --quiet xpool baselines studies
 	@NO_MKDOCS_2_WARNING=1 mkdocs build --config-file website/mkdocs.yml
 	@echo "reports/docs/index.html"
 
