@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from axe_core_python.selenium import Axe
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webdriver import WebDriver
@@ -135,6 +136,27 @@ def requested(driver: WebDriver) -> list[str]:
     messages = [json.loads(line["message"])["message"] for line in driver.get_log("performance")]
     sent = [m["params"] for m in messages if m["method"] == "Network.requestWillBeSent"]
     return [params["request"]["url"] for params in sent]
+
+
+def assert_accessible(driver: WebDriver) -> None:
+    """Check that axe finds no serious fault in the page that is shown."""
+    driver.set_script_timeout(5 * WAIT_S)
+    faults = [f for f in Axe().run(driver)["violations"] if f["impact"] in ("serious", "critical")]
+    assert not faults, json.dumps(faults, indent=1)[:3000]
+
+
+def assert_page_of_report(driver: WebDriver, page: Path) -> None:
+    """Check a page of a report: light and dark, no error, no serious fault, nothing fetched."""
+    assert page.stat().st_size < 3_000_000
+    for theme in ("light", "dark"):
+        features = [{"name": "prefers-color-scheme", "value": theme}]
+        driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+        driver.get(page.resolve().as_uri())
+        ground = driver.execute_script("return getComputedStyle(document.body).backgroundColor")
+        assert (ground == "rgb(255, 255, 255)") == (theme == "light"), ground
+        assert_accessible(driver)
+    assert not driver.get_log("browser")
+    assert not [url for url in requested(driver) if url.startswith("http")]
 
 
 def text_when(driver: WebDriver, expected: str) -> str:

@@ -7,8 +7,16 @@ import shutil
 import pandas as pd
 import pytest
 import yaml
-from browser import assert_study_shows_plots, chromium, running_dashboard, text_when
+from browser import (
+    assert_page_of_report,
+    assert_study_shows_plots,
+    chromium,
+    running_dashboard,
+    text_when,
+)
 from projects import Project
+
+from xpool.report.shell import PAGES
 
 pytestmark = pytest.mark.slow
 
@@ -95,9 +103,17 @@ def test_every_cell_has_metrics_tables_and_reports(project):
     for name in ("msrvtt", "msvd"):
         text = (project.folder / f"results/mini/tables/{name}.md").read_text()
         assert "synthetic" in text.lower()
-    for report in ("results", "attention", "ablations", "index"):
+    for report in ("index", *PAGES):
         html = (project.folder / f"reports/mini/{report}.html").read_text()
         assert "synthetic" in html.lower()
+
+
+def test_pages_have_no_fault_in_a_browser(project, tmp_path):
+    pages = sorted((project.folder / "reports/mini").glob("*.html"))
+    assert {page.stem for page in pages} == {"index", *PAGES}
+    with chromium(tmp_path) as driver:
+        for page in pages:
+            assert_page_of_report(driver, page)
 
 
 def test_second_repro_runs_nothing(project):

@@ -7,6 +7,7 @@ from made_clip import write_clip
 from projects import TOP, Project
 
 from xpool.mini.generate import GenerateParams, write_benchmark
+from xpool.report.shell import PAGES
 
 pytestmark = pytest.mark.slow
 
@@ -51,7 +52,7 @@ def project(tmp_path_factory, commands):
 
 
 def test_the_last_page_is_made(project):
-    for page in ("results", "attention", "ablations", "index"):
+    for page in ("index", *PAGES):
         assert (project.folder / f"reports/paper/{page}.html").is_file()
 
 

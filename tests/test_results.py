@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import yaml
 
+from xpool.report.shell import PAGES
 from xpool.report.studies.curves import gain
 
 TOP = Path(__file__).resolve().parent.parent
@@ -79,7 +80,7 @@ def test_every_study_has_run_all_its_trials():
 
 
 def test_reports_name_no_address_to_load_from():
-    for page in ("results", "attention", "ablations", "index"):
+    for page in ("index", *PAGES):
         html = (TOP / "reports" / "mini" / f"{page}.html").read_text()
         assert not re.search(r"<(script|img|link|iframe)[^>]+(src|href)=[\"']https?:", html)
 

@@ -1,6 +1,7 @@
 """Notebooks: stored clean, run for real on made-up results, rendered to an offline page."""
 
 import ast
+import base64
 import json
 import re
 from pathlib import Path
@@ -11,7 +12,7 @@ from made_results import copy_notebook, write_results
 from xpool.project import digests, paths
 from xpool.project.errors import InputError
 from xpool.project.paths import TOP
-from xpool.report import notebook, typesetting
+from xpool.report import notebook, shell, typesetting
 from xpool.stages import report
 from xpool.tools import summary
 
@@ -97,12 +98,11 @@ def test_results_notebook_writes_tables_figures_and_an_offline_page(capsys):
     assert Path("notebooks/results.ipynb").read_bytes() == stored
 
     page = first["results.html"].decode()
-    assert "<script" not in page
     links = re.findall(r"""(?:src|href)=["']?([^"'\s>]+)""", page)
-    assert links
-    assert all(link.startswith(("#", "data:")) for link in links)
-    assert not re.findall(r"@import|url\(\s*['\"]?https?:", page)
-    assert re.findall(r'<img alt="([^"]*)"', page) == [
+    others = {"index.html", *(f"{name}.html" for name in shell.PAGES)}
+    assert {link for link in links if not link.startswith(("#", "data:"))} == others
+    assert not re.findall(r"<script[^>]|@import|url\(\s*['\"]?https?:", page)
+    assert re.findall(r'<img [^>]*alt="([^"]*)"', page) == [
         "Recall of each method on each benchmark",
         "X-Pool minus each baseline in R@1 with intervals",
         "R@1 of each method against the time of a query",
@@ -110,6 +110,10 @@ def test_results_notebook_writes_tables_figures_and_an_offline_page(capsys):
         "X-Pool minus a baseline in R@1 in bins of the queries",
         "Training loss and R@1 of each run",
     ]
+    data = dict(re.findall(r'download="([^"]+)" href="data:text/csv;base64,([^"]+)"', page))
+    assert set(data) == {f"{name}.csv" for name in (*names, *slices, *pictures)}
+    assert base64.b64decode(data["summary.csv"]) == first["summary.csv"]
+    assert len(page) < 3_000_000
     for words in ("MSR-VTT, SYNTHETIC", "LSMDC, SYNTHETIC", "X-Pool − Mean pooling", "999-clip"):
         assert words in page
     assert str(Path.cwd()) not in page, "no path of this machine"

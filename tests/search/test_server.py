@@ -8,8 +8,7 @@ from wsgiref.simple_server import make_server
 
 import pytest
 import searchable
-from axe_core_python.selenium import Axe
-from browser import chromium, running_dashboard, text_when
+from browser import assert_accessible, chromium, running_dashboard, text_when
 from numbered_videos import write_video
 from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.common.by import By
@@ -213,13 +212,6 @@ def test_without_runs_it_says_what_to_run(tmp_path, monkeypatch, here):
 
 
 # --- the page in a browser ---
-
-SERIOUS = {"serious", "critical"}
-
-
-def assert_accessible(driver):
-    faults = [f for f in Axe().run(driver)["violations"] if f["impact"] in SERIOUS]
-    assert not faults, json.dumps(faults, indent=1)[:3000]
 
 
 @pytest.mark.slow

@@ -11,29 +11,20 @@ from typing import Any
 
 from xpool.project import snapshot
 from xpool.project.errors import InputError
+from xpool.report.shell import page
 
 NOTEBOOKS = Path("notebooks")
 
-# nbconvert's page without the scripts it would fetch: require.js, MathJax and mermaid. Code is
-# folded; the alternative text of an image is that of IPython.display.Image(alt=...).
+# nbconvert's body without prompts; code is folded.
 _TEMPLATE = """
-{%- extends 'lab/index.html.j2' -%}
-{%- block html_head_js -%}{%- endblock -%}
-{%- block html_head_js_mathjax -%}{%- endblock -%}
-{%- block html_head_js_mermaidjs -%}{%- endblock -%}
+{%- extends 'basic/index.html.j2' -%}
 {%- block in_prompt -%}{%- endblock -%}
 {%- block empty_in_prompt -%}{%- endblock -%}
-{%- block output_prompt -%}{%- endblock -%}
 {%- block output_area_prompt -%}{%- endblock -%}
 {%- block input_group -%}
-<details style="margin:0 0 6px"><summary style="color:#888;font-size:11px">code</summary>
+<details class="code"><summary>code</summary>
 {{ super() }}
 </details>
-{%- endblock -%}
-{%- block data_png scoped -%}
-<img src="data:image/png;base64,{{ output.data['image/png'] | replace('\\n', '') }}"
- width="{{ output | get_metadata('width', 'image/png') or '100%' }}"
- alt="{{ (output | get_metadata('alt', 'image/png') or 'a figure') | escape_html }}">
 {%- endblock -%}
 """
 
@@ -80,14 +71,19 @@ def _last(begun: list[tuple[int, Any]]) -> str:
     return "cell {} ({})".format(*begun[-1]) if begun else "before its first cell"
 
 
-def to_html(notebook: Any, title: str) -> str:
-    """Return an executed notebook as one page that needs no other file."""
+def to_html(notebook: Any, name: str, setting: str) -> str:
+    """Return an executed notebook as one page that needs no other file.
+
+    Args:
+        notebook: from :func:`execute`.
+        name: name of the page.
+        setting: the setting in force.
+    """
     from nbconvert import HTMLExporter
 
-    exporter = HTMLExporter(raw_template=_TEMPLATE, embed_images=True)
-    notebook.metadata["title"] = title
-    page, _ = exporter.from_notebook_node(notebook, {"metadata": {"name": title}})
-    return str(page)
+    exporter = HTMLExporter(raw_template=_TEMPLATE, exclude_anchor_links=True)
+    body, _ = exporter.from_notebook_node(notebook)
+    return page(name, str(body), setting)
 
 
 def notebook_page(name: str, setting: str) -> str:
@@ -105,4 +101,4 @@ def notebook_page(name: str, setting: str) -> str:
     snapshot.use(f"notebooks.{name}")
     notebook = execute(path)
     snapshot.untouched()  # by the process that ran it
-    return to_html(notebook, f"{name} ({setting})")
+    return to_html(notebook, name, setting)

@@ -3,10 +3,13 @@
 Headings of groups, intervals below their figures and marks look the same in all formats.
 """
 
+import base64
 import html
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -69,6 +72,48 @@ class Table:
 
     def _repr_html_(self) -> str:
         return to_html(self)
+
+
+def of_frame(name: str, caption: str, frame: pd.DataFrame, digits: int = 1) -> Table:
+    """Return a data frame as a table: a group for each value of its first column.
+
+    Args:
+        name: of its files.
+        caption: stands above it.
+        frame: the headings of the groups, the labels of the rows, then cells: numbers or words.
+        digits: of numbers that are not whole.
+    """
+    heading, label, *names = map(str, frame.columns)
+    groups = [
+        Group(
+            heading=str(value),
+            rows=tuple(_row(row[1:], digits) for row in rows.to_numpy().tolist()),
+        )
+        for value, rows in frame.astype(object).groupby(heading, sort=False)
+    ]
+    return Table(
+        name=name,
+        caption=caption,
+        columns=tuple(("", one) for one in names),
+        names=tuple(names),
+        groups=tuple(groups),
+        notes=(),
+        figures=frame,
+        label=label,
+    )
+
+
+def _row(values: Sequence[Any], digits: int) -> Row:
+    label, *cells = (_cell(value, digits) for value in values)
+    return Row(label=label, cells=tuple(cells), bold=(False,) * len(cells))
+
+
+def _cell(value: Any, digits: int) -> str:
+    if isinstance(value, str):
+        return value
+    if pd.isna(value):
+        return NO_FIGURE
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.{digits}f}"
 
 
 def write(table: Table, folder: Path) -> list[Path]:
@@ -156,48 +201,48 @@ def to_latex(table: Table) -> str:
 
 
 def to_html(table: Table) -> str:
-    """Return a table with inline styles, so that a page needs no style sheet."""
-    pad = "padding:2px 9px;border:0"
-    number = f"{pad};text-align:right;white-space:nowrap"
-    label = f"{pad};text-align:left;white-space:nowrap"
-    rule = "border-top:1px solid #888"
-    first = [f'<th style="{label}"></th>'] + [
-        f'<th colspan="{span}" style="{pad};text-align:center">{html.escape(head)}</th>'
+    """Return a table for :mod:`xpool.report.shell`, which brings its looks and makes it sortable.
+
+    Rows are sorted under their heading. A cell is sorted by the number that it begins with, one
+    without a figure last.
+    """
+    spans = "".join(
+        f'<th class="no-sort" scope="colgroup" colspan="{span}">{html.escape(head)}</th>'
         for head, span in _heads(table)
-    ]
-    second = [f'<th style="{label}">{html.escape(table.label)}</th>'] + [
-        f'<th style="{number}">{html.escape(sub)}</th>' for _, sub in table.columns
-    ]
-    rows = [_html_row(first, "border-top:2px solid #000"), _html_row(second)]
+    )
+    names = "".join(
+        f'<th scope="col">{html.escape(name)}</th>'
+        for name in (table.label, *(sub for _, sub in table.columns))
+    )
+    heads = f"<tr><td></td>{spans}</tr>\n" if any(head for head, _ in table.columns) else ""
+    bodies = []
     for group in table.groups:
-        style = rule
         if group.heading:
-            cell = (
-                f'<td colspan="{len(table.columns) + 1}" style="{label};font-style:italic">'
-                f"{html.escape(group.heading)}</td>"
+            bodies.append(
+                f'<tbody class="heading"><tr><th colspan="{len(table.columns) + 1}" '
+                f'scope="rowgroup">{html.escape(group.heading)}</th></tr></tbody>'
             )
-            rows.append(_html_row([cell], style))
-            style = ""
-        for row in group.rows:
-            cells = [f'<td style="{label}">{html.escape(row.label)}</td>']
-            for text, bold in zip(row.cells, row.bold, strict=True):
-                weight = ";font-weight:bold" if bold else ""
-                figure, interval = map(html.escape, _interval_apart(text))
-                small = f'<br><span style="{_SMALL}">{interval}</span>' if interval else ""
-                cells.append(f'<td style="{number}{weight}">{figure}{small}</td>')
-            rows.append(_html_row(cells, style))
-            style = ""
+        rows = "\n".join(map(_html_row, group.rows))
+        bodies.append(f"<tbody>\n{rows}\n</tbody>")
     notes = "".join(f"<li>{html.escape(note)}</li>" for note in table.notes)
     return (
-        '<div style="overflow-x:auto">\n'
-        f'<p style="font-size:13px;max-width:75em">{html.escape(table.caption)}</p>\n'
-        '<table style="border-collapse:collapse;font-size:13px;border-bottom:2px solid #000">\n'
-        + "\n".join(rows)
-        + "\n</table>\n"
-        + (f'<ul style="font-size:11px;max-width:80em">{notes}</ul>\n' if notes else "")
+        f'<div class="table">\n<p>{html.escape(table.caption)}</p>\n'
+        f'<div class="scroll" role="region" tabindex="0" aria-label="Table {table.name}">\n'
+        '<table class="sortable n-last">\n'
+        f"<thead>\n{heads}<tr>{names}</tr>\n</thead>\n"
+        + "\n".join(bodies)
+        + "\n</table>\n</div>\n"
+        + (f'<ul class="notes">{notes}</ul>\n' if notes else "")
         + _html_commands(table.commands)
-        + "</div>\n"
+        + f"<p>{csv_link(table.name, table.figures)}</p>\n</div>\n"
     )
+
+
+def csv_link(name: str, figures: pd.DataFrame) -> str:
+    """Return a link by which a page hands out figures, unrounded, as ``<name>.csv``."""
+    content = figures.to_csv(index=False, lineterminator="\n").encode()
+    data = base64.b64encode(content).decode()
+    return f'<a download="{name}.csv" href="data:text/csv;base64,{data}">Data: {name}.csv</a>'
 
 
 AGAIN = (
@@ -219,12 +264,36 @@ def _html_commands(commands: tuple[Command, ...]) -> str:
         for one in commands
     )
     return (
-        '<details style="font-size:11px;max-width:80em"><summary>Commands that make these rows '
+        "<details><summary>Commands that make these rows "
         f"again</summary>\n<p>{html.escape(AGAIN)}</p>\n<ul>{items}</ul>\n</details>\n"
     )
 
 
-_SMALL = "font-size:10px;font-weight:normal;color:#555"
+_NUMBER = re.compile(r"[<>≈]?([+−-]?[\d,]*\.?\d+(?:e[+-]?\d+)?)")
+
+
+def _sorted_by(text: str) -> str:
+    """Return what a cell is sorted by: the number that it begins with, or all of it.
+
+    Example:
+        >>> [_sorted_by(text) for text in ("−1.5‡ [−3.0, 0.1]", "1,043", "–", "3 to 5", "flat")]
+        ['-1.5', '1043', '', '3', 'flat']
+    """
+    number = _NUMBER.match(text)
+    if number:
+        return number[1].replace("−", "-").replace(",", "")
+    return "" if text == NO_FIGURE else text
+
+
+def _html_row(row: Row) -> str:
+    cells = [f'<td data-sort="{html.escape(_sorted_by(row.label))}">{html.escape(row.label)}</td>']
+    for text, bold in zip(row.cells, row.bold, strict=True):
+        figure, interval = map(html.escape, _interval_apart(text))
+        small = f'<span class="interval">{interval}</span>' if interval else ""
+        best = ' class="best"' if bold else ""
+        key = html.escape(_sorted_by(text))
+        cells.append(f'<td data-sort="{key}"{best}>{figure}{small}</td>')
+    return f"<tr>{''.join(cells)}</tr>"
 
 
 def _interval_apart(cell: str) -> tuple[str, str]:
@@ -234,10 +303,6 @@ def _interval_apart(cell: str) -> tuple[str, str]:
     """
     figure, bracket, rest = cell.partition(" [")
     return figure, f"[{rest}" if bracket else ""
-
-
-def _html_row(cells: list[str], style: str = "") -> str:
-    return f'<tr style="background:none;{style}">{"".join(cells)}</tr>'
 
 
 def _heads(table: Table) -> list[tuple[str, int]]:

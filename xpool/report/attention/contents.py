@@ -92,6 +92,17 @@ class Query:
     strip: Strip
     rows: tuple[Row, ...]
 
+    def table(self) -> pd.DataFrame:
+        """Return what the picture draws: each frame with its weight, each video with its score."""
+        shown = np.flatnonzero(self.strip.mask)
+        frames = [{"frame": n + 1, "weight": float(self.strip.weights[n])} for n in shown.tolist()]
+        videos = [
+            {"method": row.method, "rank": one.rank, "video_id": one.video_id, "score": one.score}
+            for row in self.rows
+            for one in row.retrieved
+        ]
+        return pd.DataFrame([*frames, *videos]).assign(caption=self.caption)
+
 
 # --- a benchmark's runs of one seed ---
 
