@@ -13,7 +13,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
-from xpool.report import shell, style, typesetting
+from xpool.report import shell, shown, style, typesetting
 
 CELLS = {
     "ours": ("9.5† [1.0, 20.0]", "−3", "10.25", "1,043", "–", "0.5", "88"),
@@ -40,10 +40,10 @@ def table():
 def written(tmp_path):
     picture = style.save(Figure(figsize=(3, 2)), tmp_path, "drawn", ("png",), 40)
     data = pd.DataFrame({"x": [1, 2], "y": [0.1, 1 / 3]})
-    shown = style.Shown(picture=picture, alt="A <figure>", data=data)
+    figure = shown.Shown(picture=picture, alt="A <figure>", data=data)
     parts = ["<h1>Title</h1>", *(f"<h2>Part {n}</h2>" for n in range(3)), table()._repr_html_()]
     file = tmp_path / "results.html"
-    file.write_text(shell.page("results", "\n".join([*parts, shown._repr_html_()]), "mini"))
+    file.write_text(shell.page("results", "\n".join([*parts, figure._repr_html_()]), "mini"))
     return file
 
 
@@ -120,7 +120,7 @@ def test_a_drawing_stays_exact_and_a_photograph_small(kind):
     pixels[20:40] = (200, 30, 40)
     if kind == "photograph":
         pixels = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
-    source = style.as_webp(Image.fromarray(pixels))
+    source = shown.as_webp(Image.fromarray(pixels))
     content = base64.b64decode(source.removeprefix("data:image/webp;base64,"))
     exact = np.array_equal(np.asarray(Image.open(io.BytesIO(content)).convert("RGB")), pixels)
     assert exact == (kind == "drawing")

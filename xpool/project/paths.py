@@ -181,6 +181,11 @@ def attention(setting: str) -> Path:
     return Path("results", setting, "attention")
 
 
+def errors(setting: str) -> Path:
+    """Folder with tables and figures of what X-Pool misses."""
+    return Path("results", setting, "errors")
+
+
 def studies(setting: str, study: str) -> Path:
     """Folder with a study's exported trials."""
     return Path("results", setting, "studies", study)

@@ -5,16 +5,20 @@ The captions of the tables state all of it. The printed names of methods and met
 
 import itertools
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from xpool.data.benchmark import load
+from xpool.data.videos.features import LENGTHS
 from xpool.metrics import REPORTED
 from xpool.project import paths
+from xpool.project.errors import InputError
+from xpool.project.made import made
 from xpool.project.params import read, setting
-from xpool.statistics.ranks import Scope
+from xpool.statistics.ranks import Scope, scope, scored
 
+XPOOL = "xpool"
 METHODS = {
     "mean_pool": "Mean pooling",
     "max_pool": "Max pooling",
@@ -192,6 +196,31 @@ def narrowed(protocols: Iterable[Protocol], there: Scope) -> list[Protocol]:
         absent += [f"seed {seed} of every method" for seed in one.seeds if seed not in seeds]
         lacking = f" NOT THERE: {', '.join([*absent, *lost])}." if absent or lost else ""
         found.append(replace(one, methods=in_order(methods), seeds=tuple(seeds), lacking=lacking))
+    return found
+
+
+def with_xpool(protocols: Sequence[Protocol]) -> list[Protocol]:
+    """Return the protocols of the runs that have been scored, where X-Pool is among them.
+
+    Args:
+        protocols: of all that params.yaml lists.
+
+    Raises:
+        InputError: X-Pool has not been scored, or features stand for the videos of all benchmarks.
+    """
+    here = protocols[0].setting
+    listed = [(p.benchmark, method, seed) for p in protocols for method, seed in p.runs()]
+    found = narrowed(protocols, scope(scored(here, listed)))
+    found = [protocol for protocol in found if XPOOL in protocol.methods]
+    pictured = [p for p in found if not (paths.frames(here, p.benchmark) / LENGTHS).is_file()]
+    if found and not pictured:
+        raise InputError(
+            f"{paths.frames(here, found[0].benchmark)}: no frames to show, because features of "
+            "other code stand for the videos; leave this page out"
+        )
+    found = pictured
+    if not found:
+        made(paths.similarity(here, XPOOL, protocols[0].benchmark, protocols[0].seeds[0]))
     return found
 
 

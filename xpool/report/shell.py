@@ -7,8 +7,6 @@ A page opens without a network and needs no other file. Sorting is sortable-tabl
 import html
 from pathlib import Path
 
-from xpool.report.protocol import SYNTHETIC
-
 FILES = Path(__file__).parent / "page"
 PAGES = {
     "results": "Does X-Pool beat pooling that does not look at the text, and by how much? Tables "
@@ -17,8 +15,14 @@ PAGES = {
     "and what each method retrieves for it.",
     "ablations": "What the answer depends on: temperature, number of frames, number of scenes, and "
     "each method tuned equally hard.",
+    "errors": "Where X-Pool wins and loses, its worst queries with what it found instead, videos "
+    "that turn up for many texts, and misses that are right for their caption.",
 }
 """Pages of notebooks, and what each answers."""
+_SYNTHETIC = (
+    "SYNTHETIC: everything here comes from generated videos. It shows whether the pipeline works "
+    "and says nothing about the real benchmarks."
+)
 
 
 def page(name: str, body: str, setting: str) -> str:
@@ -36,7 +40,7 @@ def page(name: str, body: str, setting: str) -> str:
         for other in ("index", *PAGES)
     ]
     if setting == "mini":
-        body = f'<p class="synthetic">{SYNTHETIC}. No evidence about the benchmarks.</p>\n{body}'
+        body = f'<p class="synthetic">{_SYNTHETIC}</p>\n{body}'
     filled = {
         "title": html.escape(f"{name.capitalize()} · X-Pool harness ({setting})"),
         "site": html.escape(f"X-Pool harness · {setting}"),

@@ -1,25 +1,18 @@
-"""The style of all figures (theme, colours, panels, legends); how they are saved and shown."""
+"""The style of all figures (theme, colours, panels, legends), and the way they are saved."""
 
-import base64
 import hashlib
-import html
-import io
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import matplotlib as mpl
-import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from PIL import Image
 
 from xpool.project.workspace import replacing
 from xpool.report.protocol import method_name
-from xpool.report.typesetting import csv_link
 
 # Okabe and Ito's palette, distinct for any colour vision; its yellow is too faint on white.
 _COLOURS = {
@@ -41,8 +34,6 @@ STYLE = {
     "font.family": FONT,
     "svg.hashsalt": "xpool",
 }
-_QUALITY = 80
-"""Quality of photographs in a page, of 100."""
 _METADATA: dict[str, dict[str, Any]] = {
     "svg": {"Date": None, "Creator": None},
     "png": {"Software": None},
@@ -123,48 +114,3 @@ def save(
             with replacing(folder / f"{name}.{suffix}", "wb") as file:
                 figure.savefig(file, format=suffix, dpi=dpi, metadata=_METADATA[suffix])
     return folder / f"{name}.png"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Shown:
-    """A saved figure as a notebook and its page show it, with its data to download."""
-
-    picture: Path
-    alt: str
-    """What it shows, for those who do not see it."""
-    data: pd.DataFrame
-    """What it draws."""
-
-    def _repr_html_(self) -> str:
-        return figure_html(self.picture, self.alt, csv_link(self.picture.stem, self.data))
-
-
-def figure_html(picture: Path, alt: str, caption: str) -> str:
-    """Return a picture for :mod:`xpool.report.shell`, on a light card in a dark page too.
-
-    Args:
-        picture: its file.
-        alt: what it shows, for those who do not see it.
-        caption: HTML below it.
-    """
-    with Image.open(picture) as image:
-        source = as_webp(image)
-    alt = html.escape(alt)
-    return (
-        f'<figure><div class="scroll" role="region" tabindex="0" aria-label="Figure: {alt}">'
-        f'<img src="{source}" alt="{alt}" width="900" style="background:#fff"></div>'
-        f"<figcaption>{caption}</figcaption></figure>"
-    )
-
-
-def as_webp(image: Image.Image) -> str:
-    """Return a picture as the address of a WebP file, which a page can hold.
-
-    Exact if that is smaller, as it is for drawings; else, as for photographs, of good quality.
-    """
-    files = []
-    for options in ({"lossless": True}, {"quality": _QUALITY}):
-        file = io.BytesIO()
-        image.convert("RGB").save(file, "WEBP", **options)
-        files.append(file.getvalue())
-    return f"data:image/webp;base64,{base64.b64encode(min(files, key=len)).decode()}"

@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 
 from xpool.data.frame_cache import FrameCache, FramesParams
 from xpool.data.manifest import read_manifest
-from xpool.data.videos.features import LENGTHS
 from xpool.metrics import ranks
 from xpool.project import paths
 from xpool.project.errors import InputError
@@ -25,9 +24,9 @@ from xpool.project.made import made
 from xpool.project.params import read
 from xpool.project.seeds import seed_for
 from xpool.project.workspace import replacing
-from xpool.report.attention.examples import XPOOL, Example, described, examples, groups, margins
-from xpool.report.protocol import Protocol, narrowed
-from xpool.statistics.ranks import read_similarity, scope, scored, video_of_text
+from xpool.report.attention.examples import Example, described, examples, groups, margins
+from xpool.report.protocol import XPOOL, Protocol
+from xpool.statistics.ranks import read_similarity, video_of_text
 
 if TYPE_CHECKING:
     from xpool.training.data import Gallery
@@ -303,31 +302,6 @@ def write_mass(mass: pd.DataFrame, folder: Path) -> None:
     """Write :meth:`Demo.mass` of all benchmarks to ``mass.csv``, in full precision."""
     with replacing(folder / "mass.csv") as file:
         mass.to_csv(file, index=False, lineterminator="\n")
-
-
-def there(protocols: Sequence[Protocol]) -> list[Protocol]:
-    """Return the protocols of the runs that have been scored, where X-Pool is among them.
-
-    Args:
-        protocols: of all that params.yaml lists.
-
-    Raises:
-        InputError: X-Pool has not been scored, or features stand for the videos of all benchmarks.
-    """
-    here = protocols[0].setting
-    listed = [(p.benchmark, method, seed) for p in protocols for method, seed in p.runs()]
-    found = narrowed(protocols, scope(scored(here, listed)))
-    found = [protocol for protocol in found if XPOOL in protocol.methods]
-    pictured = [p for p in found if not (paths.frames(here, p.benchmark) / LENGTHS).is_file()]
-    if found and not pictured:
-        raise InputError(
-            f"{paths.frames(here, found[0].benchmark)}: no frames to show, because features of "
-            "other code stand for the videos; leave this page out"
-        )
-    found = pictured
-    if not found:
-        made(paths.similarity(here, XPOOL, protocols[0].benchmark, protocols[0].seeds[0]))
-    return found
 
 
 def open_demo(protocol: Protocol) -> Demo:

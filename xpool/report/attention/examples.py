@@ -9,9 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from xpool.project.errors import InputError
-from xpool.report.protocol import method_name
-
-XPOOL = "xpool"
+from xpool.report.protocol import XPOOL, method_name
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,23 +1,8 @@
 "use strict";
-// The theme, the list of sections, and what a table gets beside `sortable` (a library, in the file of that name): buttons in its
+// The list of sections, the theme, and what a table gets beside `sortable` (a library, in the file of that name): buttons in its
 // heads, so that the keyboard sorts too, and a filter if it has many rows.
 (() => {
   const MANY_ROWS = 8;
-  const root = document.documentElement;
-
-  const theme = document.getElementById("theme");
-  const dark = () => (root.dataset.theme ?? (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light")) === "dark";
-  const label = () => { theme.textContent = dark() ? "Light" : "Dark"; };
-  const kept = localStorage.getItem("theme");
-  if (kept) root.dataset.theme = kept;
-  theme.addEventListener("click", () => {
-    root.dataset.theme = dark() ? "light" : "dark";
-    localStorage.setItem("theme", root.dataset.theme);
-    label();
-  });
-  theme.setAttribute("aria-label", "Switch between light and dark");
-  label();
-  theme.hidden = false;
 
   const made = (tag, parts, settings) => {
     const element = Object.assign(document.createElement(tag), settings);
@@ -56,4 +41,20 @@
     const tools = made("div", [made("label", ["Filter rows ", field]), shown], { className: "tools" });
     table.parentElement.before(tools);
   });
+
+  // last: a browser may refuse to keep the choice
+  const root = document.documentElement;
+  const theme = document.getElementById("theme");
+  const dark = () => (root.dataset.theme ?? (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light")) === "dark";
+  const label = () => { theme.textContent = dark() ? "Light" : "Dark"; };
+  const kept = localStorage.getItem("theme");
+  if (kept) root.dataset.theme = kept;
+  theme.addEventListener("click", () => {
+    root.dataset.theme = dark() ? "light" : "dark";
+    localStorage.setItem("theme", root.dataset.theme);
+    label();
+  });
+  theme.setAttribute("aria-label", "Switch between light and dark");
+  label();
+  theme.hidden = false;
 })();
