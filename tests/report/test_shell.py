@@ -105,8 +105,11 @@ def test_tables_sort_and_filter_in_both_themes_without_a_fault(written, tmp_path
         assert (link.get_attribute("download"), content) == (
             "drawn.csv", f"x,y\n1,0.1\n2,{1 / 3!r}\n",
         )  # fmt: skip
+        driver.execute_script("document.documentElement.dataset.theme = 'dark'")
         driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
         assert not driver.find_element(By.TAG_NAME, "header").is_displayed()
+        ground = driver.execute_script("return getComputedStyle(document.body).backgroundColor")
+        assert ground == "rgb(255, 255, 255)", "paper is white"
 
 
 def test_real_videos_are_not_called_synthetic():

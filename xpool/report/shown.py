@@ -41,7 +41,7 @@ def figure_html(picture: Path, alt: str, caption: str) -> str:
         source = as_webp(image)
     alt = html.escape(alt)
     return (
-        f'<figure><div class="scroll" role="region" tabindex="0" aria-label="Figure: {alt}">'
+        f'<figure><div class="scroll" role="region" tabindex="0" aria-label="Figure {picture.stem}">'
         f'<img src="{source}" alt="{alt}" width="900" style="background:#fff"></div>'
         f"<figcaption>{caption}</figcaption></figure>"
     )
