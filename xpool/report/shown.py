@@ -40,8 +40,9 @@ def figure_html(picture: Path, alt: str, caption: str) -> str:
     with Image.open(picture) as image:
         source = as_webp(image)
     alt = html.escape(alt)
+    scroll = f'class="scroll" role="region" tabindex="0" aria-label="Figure {picture.stem}"'
     return (
-        f'<figure><div class="scroll" role="region" tabindex="0" aria-label="Figure {picture.stem}">'
+        f"<figure><div {scroll}>"
         f'<img src="{source}" alt="{alt}" width="900" style="background:#fff"></div>'
         f"<figcaption>{caption}</figcaption></figure>"
     )
