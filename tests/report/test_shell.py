@@ -123,7 +123,7 @@ def test_a_drawing_stays_exact_and_a_photograph_small(kind):
     pixels[20:40] = (200, 30, 40)
     if kind == "photograph":
         pixels = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
-    source = shown.as_webp(Image.fromarray(pixels))
+    source = shown.as_webp(Image.fromarray(pixels), getattr(shown, kind.upper()))
     content = base64.b64decode(source.removeprefix("data:image/webp;base64,"))
     exact = np.array_equal(np.asarray(Image.open(io.BytesIO(content)).convert("RGB")), pixels)
     assert exact == (kind == "drawing")

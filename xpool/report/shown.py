@@ -3,16 +3,21 @@
 import base64
 import html
 import io
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from PIL import Image
 
 from xpool.report.typesetting import csv_link
 
-QUALITY = 80
-"""Quality of photographs in a page, of 100."""
+Encoding = Mapping[str, Any]
+DRAWING: Encoding = {"lossless": True, "method": 1}
+"""Exact, and smaller than a PNG file."""
+PHOTOGRAPH: Encoding = {"quality": 80}
+"""A fifth of a PNG file, and six times as fast as an exact one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,21 +29,24 @@ class Shown:
     """What it shows, for those who do not see it."""
     data: pd.DataFrame
     """What it draws."""
+    encoding: Encoding = field(default_factory=lambda: DRAWING)
 
     def _repr_html_(self) -> str:
-        return figure_html(self.picture, self.alt, csv_link(self.picture.stem, self.data))
+        caption = csv_link(self.picture.stem, self.data)
+        return figure_html(self.picture, self.alt, caption, self.encoding)
 
 
-def figure_html(picture: Path, alt: str, caption: str) -> str:
+def figure_html(picture: Path, alt: str, caption: str, encoding: Encoding = DRAWING) -> str:
     """Return a picture for :mod:`xpool.report.shell`, on a light card in a dark page too.
 
     Args:
         picture: its file.
         alt: what it shows, for those who do not see it.
         caption: HTML below it.
+        encoding: :data:`DRAWING` or :data:`PHOTOGRAPH`.
     """
     with Image.open(picture) as image:
-        source = as_webp(image)
+        source = as_webp(image, encoding)
     alt = html.escape(alt)
     scroll = f'class="scroll" role="region" tabindex="0" aria-label="Figure {picture.stem}"'
     return (
@@ -48,14 +56,8 @@ def figure_html(picture: Path, alt: str, caption: str) -> str:
     )
 
 
-def as_webp(image: Image.Image) -> str:
-    """Return a picture as the address of a WebP file, which a page can hold.
-
-    Exact if that is smaller, as it is for drawings; else, as for photographs, of good quality.
-    """
-    files = []
-    for options in ({"lossless": True}, {"quality": QUALITY}):
-        file = io.BytesIO()
-        image.convert("RGB").save(file, "WEBP", **options)
-        files.append(file.getvalue())
-    return f"data:image/webp;base64,{base64.b64encode(min(files, key=len)).decode()}"
+def as_webp(image: Image.Image, encoding: Encoding) -> str:
+    """Return a picture as the address of a WebP file, which a page can hold."""
+    file = io.BytesIO()
+    image.convert("RGB").save(file, "WEBP", **encoding)
+    return f"data:image/webp;base64,{base64.b64encode(file.getvalue()).decode()}"

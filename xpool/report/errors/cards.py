@@ -14,7 +14,7 @@ from PIL import Image
 from xpool.report.errors import hubs, misses
 from xpool.report.errors.contents import Films, Hub, Miss
 from xpool.report.protocol import Protocol, method_name, methods_of
-from xpool.report.shown import as_webp
+from xpool.report.shown import PHOTOGRAPH, as_webp
 from xpool.report.style import STYLE, colours, headline, legend, method_handles, panels
 
 FRAMES, HEIGHT_PX = 6, 72
@@ -72,9 +72,9 @@ def _strip(films: Films, video_id: str, name: str, words: str) -> str:
     for number, frame in enumerate(frames):
         small = frame.resize((width, HEIGHT_PX), Image.Resampling.BICUBIC)
         whole.paste(small, (number * (width + 2), 0))
-    label = f"{words}: {html.escape(video_id)}"
+    label, source = f"{words}: {html.escape(video_id)}", as_webp(whole, PHOTOGRAPH)
     return (
-        f'<p class="strip {name}"><img src="{as_webp(whole)}" alt="Frames of the video. {label}">'
+        f'<p class="strip {name}"><img src="{source}" alt="Frames of the video. {label}">'
         f"{label}</p>"
     )
 
