@@ -16,7 +16,7 @@ from browser import (
 )
 from projects import Project
 
-from xpool.report.shell import PAGES
+from xpool.report.site.shell import PAGES
 
 pytestmark = pytest.mark.slow
 

@@ -7,7 +7,7 @@ from made_clip import write_clip
 from projects import TOP, Project
 
 from xpool.mini.generate import GenerateParams, write_benchmark
-from xpool.report.shell import PAGES
+from xpool.report.site.shell import PAGES
 
 pytestmark = pytest.mark.slow
 

@@ -34,7 +34,7 @@ def modules_of(stage):
     name = re.search(r"-m xpool ([\w-]+)", command)[1]
     if name == "report":  # one command for all pages: a page depends on what makes it
         page = command.split()[-1]
-        made_by = ["xpool.report.index"] if page == "index" else ["xpool.report.notebook"]
+        made_by = ["xpool.report.site.index"] if page == "index" else ["xpool.report.notebook"]
         return made_by + ([] if page == "index" else [f"notebooks.{page}"])
     found = ["xpool.data.inventory" if "--list-files" in command else f"xpool.stages.{name}"]
     for method in re.findall(r"--method (\w+|\$\{[\w.]+\})", command):

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from xpool.report.shell import PAGES
+from xpool.report.site.shell import PAGES
 from xpool.report.studies.curves import gain
 
 TOP = Path(__file__).resolve().parent.parent

@@ -12,7 +12,8 @@ from made_results import copy_notebook, write_results
 from xpool.project import digests, paths
 from xpool.project.errors import InputError
 from xpool.project.paths import TOP
-from xpool.report import notebook, shell, typesetting
+from xpool.report import notebook, typesetting
+from xpool.report.site import shell
 from xpool.stages import report
 from xpool.tools import summary
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from xpool.project import snapshot
 from xpool.project.errors import InputError
-from xpool.report.shell import page
+from xpool.report.site.shell import page
 
 NOTEBOOKS = Path("notebooks")
 

@@ -201,7 +201,7 @@ def to_latex(table: Table) -> str:
 
 
 def to_html(table: Table) -> str:
-    """Return a table for :mod:`xpool.report.shell`, which brings its looks and makes it sortable.
+    """Return a table for :mod:`xpool.report.site.shell`, which brings its looks and makes it sortable.
 
     Rows are sorted under their heading. A cell is sorted by the number that it begins with, one
     without a figure last.

@@ -23,7 +23,7 @@ def main() -> None:
     from xpool.project import fingerprints, paths, snapshot
     from xpool.project.params import load, read, setting
     from xpool.project.workspace import WORK, publish, write_json
-    from xpool.report.shell import PAGES
+    from xpool.report.site.shell import PAGES
     from xpool.settings import Studies, check
 
     used = check() | {f"{fingerprints.NOTEBOOKS}.{page}" for page in PAGES}

@@ -20,8 +20,8 @@ def main(
     from xpool.project import paths
     from xpool.project.params import setting
     from xpool.project.workspace import replacing
-    from xpool.report.index import index_page
     from xpool.report.notebook import notebook_page
+    from xpool.report.site.index import index_page
 
     html = index_page(setting()) if page == "index" else notebook_page(page, setting())
     destination = paths.report(setting(), page)

@@ -14,7 +14,7 @@ from PIL import Image
 from xpool.report.errors import hubs, misses
 from xpool.report.errors.contents import Films, Hub, Miss
 from xpool.report.protocol import Protocol, method_name, methods_of
-from xpool.report.shown import PHOTOGRAPH, as_webp
+from xpool.report.site.shown import PHOTOGRAPH, as_webp
 from xpool.report.style import STYLE, colours, headline, legend, method_handles, panels
 
 FRAMES, HEIGHT_PX = 6, 72

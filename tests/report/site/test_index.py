@@ -13,7 +13,7 @@ from PIL import Image
 from xpool.project import paths
 from xpool.project.errors import InputError
 from xpool.project.paths import TOP
-from xpool.report import index, shell
+from xpool.report.site import index, shell
 from xpool.stages import report
 
 

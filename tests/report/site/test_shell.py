@@ -13,7 +13,8 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
-from xpool.report import shell, shown, style, typesetting
+from xpool.report import style, typesetting
+from xpool.report.site import shell, shown
 
 CELLS = {
     "ours": ("9.5† [1.0, 20.0]", "−3", "10.25", "1,043", "–", "0.5", "88"),

@@ -4,8 +4,8 @@ import html
 
 from xpool.project import paths
 from xpool.project.made import made
-from xpool.report.shell import PAGES, page
-from xpool.report.shown import figure_html
+from xpool.report.site.shell import PAGES, page
+from xpool.report.site.shown import figure_html
 
 FIGURES = {
     "recall": "How often the right video is among the first 1, 5 and 10. A dot is a run, a dash "

@@ -37,7 +37,7 @@ class Shown:
 
 
 def figure_html(picture: Path, alt: str, caption: str, encoding: Encoding = DRAWING) -> str:
-    """Return a picture for :mod:`xpool.report.shell`, on a light card in a dark page too.
+    """Return a picture for :mod:`xpool.report.site.shell`, on a light card in a dark page too.
 
     Args:
         picture: its file.

@@ -1,0 +1,1 @@
+"""The site that all pages of a report make: looks, figures to download from, the index page."""
