@@ -201,7 +201,7 @@ def to_latex(table: Table) -> str:
 
 
 def to_html(table: Table) -> str:
-    """Return a table for :mod:`xpool.report.site.shell`, which brings its looks and makes it sortable.
+    """Return a table for a page; :mod:`xpool.report.site.shell` gives it looks, and sorts it.
 
     Rows are sorted under their heading. A cell is sorted by the number that it begins with, one
     without a figure last.
