@@ -7,8 +7,10 @@ from numpy.typing import NDArray
 
 from xpool.statistics.slices.attributes import words
 
-SAME, NEAR = 2, 1
-"""Of a pair of captions: the same words; or all but one word, put in, left out or exchanged."""
+SAME = 2
+"""Of two captions: the same words."""
+NEAR = 1
+"""Of two captions: all words but one, which was put in, left out or exchanged."""
 Words = tuple[str, ...]
 
 
