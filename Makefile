@@ -109,7 +109,8 @@ lock: ## Resolve pyproject.toml anew into requirements.lock
 	$(UV) pip compile pyproject.toml --extra dev --extra fleet --universal --python-version 3.11 \
 	  --generate-hashes --no-emit-index-url --no-annotate --no-header --upgrade --quiet -o requirements.lock
 
-clean: ## Remove what the pipeline made in a setting: make clean NAME=mini (the default) or paper; keeps real files and .optuna
-	@case "$(NAME)" in mini|paper) ;; *) echo "error: which setting? make clean NAME=mini or NAME=paper"; exit 2;; esac
+clean: ## Remove what was made in a setting: make clean NAME=mini (the default), paper or check (of check-paper); keeps real files and .optuna
+	@case "$(NAME)" in mini|paper|check) ;; *) echo "error: which setting? make clean NAME=mini, NAME=paper or NAME=check"; exit 2;; esac
 	rm -rf results/$(NAME) reports/$(NAME) .work/*/$(NAME)-* $(filter-out data/$(NAME)/raw,$(wildcard data/$(NAME)/*))
-	test $(NAME) = paper || rm -rf data/mini .work/generate
+	test $(NAME) != mini || rm -rf data/mini .work/generate
+	test $(NAME) != check || rm -rf data/check data/check-* results/check-* .work/check-paper

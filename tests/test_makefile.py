@@ -60,6 +60,25 @@ def test_clean_of_the_paper_setting_is_asked_for_and_keeps_the_real_files():
     }
 
 
+def test_clean_of_the_check_of_the_paper_keeps_the_official_files_that_it_reads():
+    made = (
+        "data/check/frames/msvd/index.parquet",
+        "results/check-msvd/metrics.csv",
+        "results/check-paper.md",
+        ".work/frames/check-msvd-msvd@1/journal.jsonl",
+        ".work/check-paper/weights.json",
+    )
+    for path in map(Path, made):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    Path("data/check/raw").symlink_to(Path("..", "paper", "raw"))
+    Path("data/check-msvd").symlink_to("check")
+    before = left()
+    assert make("clean", "NAME=check").returncode == 0
+    assert before - left() == set(made)
+    assert not Path("data/check-msvd").is_symlink()
+
+
 def test_wide_grids_are_points_that_params_yaml_leaves_out():
     """What `make wide` would run: each key is there, no list is shorter, all of it is valid."""
     said = make("--dry-run", "--silent", "-o", "setup", "wide").stdout
@@ -94,5 +113,5 @@ def test_clean_of_no_setting_removes_nothing(name):
     before = left()
     done = make("clean", f"NAME={name}")
     assert done.returncode != 0
-    assert "error: which setting? make clean NAME=mini or NAME=paper" in done.stdout
+    assert "error: which setting? make clean NAME=mini, NAME=paper or NAME=check" in done.stdout
     assert left() == before
