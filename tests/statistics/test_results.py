@@ -65,7 +65,7 @@ def made():
 
 
 def tables():
-    names = ("cells", "comparisons", "wins", "selection", "slices", "interactions")
+    names = ("cells", "comparisons", "wins", "selection", "slices", "interactions", "external")
     return {name: pd.read_csv(paths.statistics("mini") / f"{name}.csv") for name in names}
 
 

@@ -123,7 +123,8 @@ def test_nothing_is_written_where_nothing_is_listed(texts):
     Path("params.yaml").write_text(yaml.safe_dump(changed))
     statistics.main()
     names = {path.stem for path in paths.statistics("mini").iterdir()}
-    assert names == {"cells", "comparisons", "wins", "selection", "slices", "interactions"}
+    plain = {"cells", "comparisons", "wins", "selection", "slices", "interactions", "external"}
+    assert names == plain
 
 
 def test_runs_of_other_texts_are_refused(texts):
