@@ -56,6 +56,8 @@ def test_vatex_official_files_and_the_joined_one_give_the_same_rows(tmp_path):
     [
         ({A: {"chCap": []}}, "entry 0: expected the keys 'videoID' and 'enCap'"),
         ([7], "entry 0: expected the keys"),
+        ({A: 7}, "entry 0: expected the keys"),
+        (7, r"expected a list of \{'videoID', 'enCap'\}, found 7"),
         ({A: {"enCap": ["x"]}}, f"no caption of {B}, which train_list.txt lists"),
     ],
 )
@@ -126,6 +128,13 @@ def test_activitynet_paragraphs_with_validation_out_of_training(tmp_path):
     assert rows.loc["v_00000000001", "path"] == "videos/v_00000000001.mp4"
     two, three = (found[n].loc[found[n]["split"] == "val", "video_id"] for n in (2, 3))
     assert set(two) < set(three)
+
+
+def test_didemo_file_that_is_no_list_is_refused(tmp_path):
+    options = didemo(tmp_path)
+    made.dump(tmp_path / "val_data.json", 7)
+    with pytest.raises(InputError, match=r"val_data.json: expected a list of .*, found 7"):
+        load("didemo").read(tmp_path, options)
 
 
 @pytest.mark.parametrize("content", [[], {"v_a": {}}, {"v_a": {"sentences": 7}}, {"v_a": 1}])

@@ -54,7 +54,8 @@ class ManifestOptions(Section):
     """Frames a second, if the videos are folders of pictures (``video0/0001.jpg``); None if they
     are video files."""
     features: str | None = None
-    """What made them, in words, if embeddings of other code stand for the videos; None if not."""
+    """The model that made the features, in words, where embeddings of other code stand for the
+    videos; None where there are videos."""
     splits: Annotated[list[Split], Field(min_length=1)] = list(SPLITS)
     """Splits that are taken; ``[test]`` is all that a checkpoint of other code needs."""
 
@@ -91,9 +92,9 @@ class Layout(ABC):
     def name(self, durations: Durations, rng: np.random.Generator) -> Named:
         """Return an id for each video."""
 
-    @abstractmethod
     def path(self, video_id: str) -> Path:
         """Return a video's path relative to the raw folder."""
+        return Path(usual_path(video_id))
 
     def word(self, caption: str, opening: str) -> str:
         """Return a caption in the benchmark's style.
@@ -290,6 +291,11 @@ def _own(name: str, path: Path) -> Mapping[str, Any]:
         return {}
     section = (params.load(path).get("manifest") or {}).get(name)
     return section if isinstance(section, dict) and "captions" in section else {}
+
+
+def usual_path(video_id: str) -> str:
+    """Return where a video lies in the raw folder of a benchmark that prescribes no layout."""
+    return f"videos/{video_id}.mp4"
 
 
 def write_lines(path: Path, lines: Sequence[str]) -> None:

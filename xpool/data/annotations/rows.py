@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
-from xpool.data.annotations.text import read_json, refuse_half_pairs
+from xpool.data.annotations.text import read_list, refuse_half_pairs
 from xpool.project.errors import InputError
 
 COLUMNS = ("video_id", "caption", "video")
@@ -16,7 +16,7 @@ COLUMNS = ("video_id", "caption", "video")
 
 
 class Rows(NamedTuple):
-    """What the rows say of each video, in the order of its first row."""
+    """The captions and the file of each video, in the order of its first row."""
 
     captions: dict[str, list[str]]
     files: dict[str, str]
@@ -34,11 +34,8 @@ def read_rows(paths: Sequence[Path]) -> Rows:
     """
     found = Rows({}, {})
     for path in paths:
-        rows = _parquet(path) if path.suffix == ".parquet" else read_json(path)
-        if not isinstance(rows, list):
-            raise InputError(
-                f"{path}: expected a list of {{'video_id', 'caption'}}, found {str(rows)[:200]}"
-            )
+        parquet = path.suffix == ".parquet"
+        rows = _parquet(path) if parquet else read_list(path, "{'video_id', 'caption'}")
         for number, row in enumerate(rows):
             _add(found, row, f"{path}: row {number}")
     return found

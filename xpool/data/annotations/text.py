@@ -48,6 +48,22 @@ def text_lines(path: Path) -> list[str]:
     return lines
 
 
+def read_list(path: Path, of: str) -> list[Any]:
+    """Return a JSON file's content, which must be a list.
+
+    Args:
+        path: the file.
+        of: what its entries are, for messages.
+
+    Raises:
+        InputError: as :func:`read_json`; or it is no list.
+    """
+    content = read_json(path)
+    if not isinstance(content, list):
+        raise InputError(f"{path}: expected a list of {of}, found {str(content)[:200]}")
+    return content
+
+
 def read_json(path: Path) -> Any:
     """Return a JSON file's content.
 

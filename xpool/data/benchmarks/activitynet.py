@@ -25,6 +25,7 @@ from xpool.data.benchmark import (
     caption_table,
     carved,
     of_split,
+    usual_path,
 )
 from xpool.data.raw_folder import RawFolder
 from xpool.project.errors import InputError
@@ -53,10 +54,6 @@ class ActivityNetLayout(Layout):
             for split, some in durations.items()
         }
 
-    def path(self, video_id: str) -> Path:
-        """Return a video's path relative to the raw folder."""
-        return Path(_path(video_id))
-
     def write(self, videos: Sequence[Listed], folder: Path, rng: np.random.Generator) -> None:
         """Write both files."""
         for split, file in FILES.items():
@@ -69,10 +66,6 @@ class ActivityNetLayout(Layout):
                 for video in of_split(videos, split)
             }
             (folder / file).write_text(json.dumps(entries), encoding="utf-8")
-
-
-def _path(video_id: str) -> str:
-    return f"videos/{video_id}.mp4"
 
 
 class ActivityNet(Benchmark):
@@ -90,24 +83,14 @@ class ActivityNet(Benchmark):
 
     def published_counts(self, options: ActivityNetOptions) -> dict[str, Counts]:
         """Return 10,009 training videos and 4,917 of val_1 (collaborative-experts' lists)."""
-        sizes = {
-            "train": TRAINING_VIDEOS - options.val_videos,
-            "val": options.val_videos,
-            "test": TEST_VIDEOS,
-        }
-        return {split: Counts(size, size) for split, size in sizes.items() if size}
+        return _counts(TRAINING_VIDEOS, options.val_videos, TEST_VIDEOS)
 
     def mini_counts(
         self, generated: Mapping[str, int], options: ActivityNetOptions
     ) -> dict[str, Counts]:
         """Return the expected counts; validation videos come from training."""
-        train = sum(count for split, count in generated.items() if split != "test")
-        sizes = {
-            "train": train - options.val_videos,
-            "val": options.val_videos,
-            "test": generated.get("test", 0),
-        }
-        return {split: Counts(size, size) for split, size in sizes.items() if size}
+        training = sum(count for split, count in generated.items() if split != "test")
+        return _counts(training, options.val_videos, generated.get("test", 0))
 
     def annotation_files(self, folder: RawFolder, options: ActivityNetOptions) -> list[Path]:
         """Return both files."""
@@ -129,11 +112,17 @@ class ActivityNet(Benchmark):
         )
 
 
+def _counts(training: int, val: int, test: int) -> dict[str, Counts]:
+    """Return the size of each split that is not empty; ``val`` videos come out of training."""
+    sizes = {"train": training - val, "val": val, "test": test}
+    return {split: Counts(size, size) for split, size in sizes.items() if size}
+
+
 def _video(folder: RawFolder, video_id: str) -> str:
     """Return a video's path; in some copies the names lack the ``v_`` of the ids."""
     bare = video_id.removeprefix("v_")
     known = video_id in folder.videos or bare not in folder.videos
-    return folder.video(video_id if known else bare, _path(video_id))
+    return folder.video(video_id if known else bare, usual_path(video_id))
 
 
 def _paragraphs(file: Path) -> dict[str, str]:

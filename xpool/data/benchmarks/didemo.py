@@ -7,12 +7,11 @@ the order of the file.
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from xpool.data.annotations.text import read_json
+from xpool.data.annotations.text import read_list
 from xpool.data.benchmark import (
     SPLITS,
     Benchmark,
@@ -24,6 +23,7 @@ from xpool.data.benchmark import (
     Named,
     caption_table,
     of_split,
+    usual_path,
 )
 from xpool.data.raw_folder import RawFolder
 from xpool.project.errors import InputError
@@ -51,10 +51,6 @@ class DidemoLayout(Layout):
             for split in SPLITS
         }
 
-    def path(self, video_id: str) -> Path:
-        """Return a video's path relative to the raw folder."""
-        return Path(_path(video_id))
-
     def write(self, videos: Sequence[Listed], folder: Path, rng: np.random.Generator) -> None:
         """Write the three files."""
         for split in SPLITS:
@@ -69,10 +65,6 @@ class DidemoLayout(Layout):
                 for k, text in enumerate(video.texts)
             ]
             (folder / f"{split}_data.json").write_text(json.dumps(rows), encoding="utf-8")
-
-
-def _path(video_id: str) -> str:
-    return f"videos/{video_id}.mp4"
 
 
 class Didemo(Benchmark):
@@ -103,7 +95,7 @@ class Didemo(Benchmark):
         rows: list[tuple[str, str, str, str, str]] = []
         for split, file in zip(SPLITS, self.annotation_files(folder, options), strict=True):
             for video_id, sentences in _sentences(file).items():
-                path = folder.video(video_id, _path(video_id))
+                path = folder.video(video_id, usual_path(video_id))
                 rows.append((split, video_id, f"{video_id}#0", " ".join(sentences), path))
         return caption_table(rows)
 
@@ -111,8 +103,7 @@ class Didemo(Benchmark):
 def _sentences(file: Path) -> Mapping[str, list[str]]:
     """Return the sentences of each video, in the order of the file."""
     sentences: dict[str, list[str]] = {}
-    rows: Any = read_json(file)
-    for number, row in enumerate(rows):
+    for number, row in enumerate(read_list(file, "{'video', 'description'}")):
         try:
             video, sentence = row["video"], row["description"]
             sentences.setdefault(PurePosixPath(video).stem, []).append(sentence.strip())

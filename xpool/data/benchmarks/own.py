@@ -19,6 +19,7 @@ from xpool.data.benchmark import (
     ManifestOptions,
     caption_table,
     carved,
+    usual_path,
 )
 from xpool.data.raw_folder import RawFolder, is_video
 from xpool.project.errors import InputError
@@ -89,7 +90,7 @@ class Own(Benchmark):
         for split, captions in parts.items():
             for video_id, texts in captions.items():
                 stem = PurePosixPath(video_id).stem if is_video(video_id) else video_id
-                path = folder.video(stem, f"videos/{stem}.mp4")
+                path = folder.video(stem, usual_path(stem))
                 rows += [
                     (split, video_id, f"{video_id}#{k}", text, path) for k, text in enumerate(texts)
                 ]

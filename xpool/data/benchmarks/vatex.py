@@ -7,12 +7,11 @@ videos: HGR's lists, which most later codes use.
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from xpool.data.annotations.text import read_json, text_lines, unique
+from xpool.data.annotations.text import read_json, read_list, text_lines, unique
 from xpool.data.benchmark import (
     SPLITS,
     Benchmark,
@@ -24,6 +23,7 @@ from xpool.data.benchmark import (
     Named,
     caption_table,
     of_split,
+    usual_path,
     write_lines,
 )
 from xpool.data.raw_folder import RawFolder
@@ -52,16 +52,10 @@ class VatexLayout(Layout):
                 names[split].append(f"{split}{number:06}_{start_s:06}_{end_s:06}")
         return names
 
-    def path(self, video_id: str) -> Path:
-        """Return a video's path relative to the raw folder."""
-        return Path(_path(video_id))
-
     def write(self, videos: Sequence[Listed], folder: Path, rng: np.random.Generator) -> None:
         """Write the two caption files and the three lists."""
-        train = of_split(videos, "train")
-        for file, some in zip(
-            OFFICIAL, (train, [v for v in videos if v not in train]), strict=True
-        ):
+        parts = of_split(videos, "train"), [v for v in videos if v.split != "train"]
+        for file, some in zip(OFFICIAL, parts, strict=True):
             entries = [
                 {"videoID": video.video_id, "enCap": list(video.texts), "chCap": []}
                 for video in some
@@ -69,10 +63,6 @@ class VatexLayout(Layout):
             (folder / file).write_text(json.dumps(entries), encoding="utf-8")
         for split in SPLITS:
             write_lines(folder / f"{split}_list.txt", [v.video_id for v in of_split(videos, split)])
-
-
-def _path(video_id: str) -> str:
-    return f"videos/{video_id}.mp4"
 
 
 class Vatex(Benchmark):
@@ -114,7 +104,7 @@ class Vatex(Benchmark):
                     raise InputError(
                         f"{files[3]}: no caption of {video_id}, which {file.name} lists"
                     )
-                path = folder.video(video_id, _path(video_id))
+                path = folder.video(video_id, usual_path(video_id))
                 rows += [
                     (split, video_id, f"{video_id}#{k}", caption, path)
                     for k, caption in enumerate(captions[video_id])
@@ -123,11 +113,15 @@ class Vatex(Benchmark):
 
 
 def _captions(file: Path) -> dict[str, list[str]]:
-    content: Any = read_json(file)
-    if file.name == JOINED and isinstance(content, dict):
-        content = [{"videoID": name} | entry for name, entry in content.items()]
-    captions = {}
-    for number, entry in enumerate(content):
+    captions: dict[str, list[str]] = {}
+    if file.name == JOINED and isinstance(content := read_json(file), dict):
+        entries = [
+            {"videoID": name} | entry if isinstance(entry, dict) else entry
+            for name, entry in content.items()
+        ]
+    else:
+        entries = read_list(file, "{'videoID', 'enCap'}")
+    for number, entry in enumerate(entries):
         try:
             captions[entry["videoID"]] = list(entry["enCap"])
         except (KeyError, TypeError) as error:

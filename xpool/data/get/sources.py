@@ -63,7 +63,7 @@ class Login(Section):
 
 
 class Item(Section):
-    """What ``xpool get`` can get: a benchmark, weights or checkpoints."""
+    """A name that ``xpool get`` takes: a benchmark, weights or checkpoints."""
 
     title: str = ""
     """For what is no benchmark."""
