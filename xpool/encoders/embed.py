@@ -29,7 +29,8 @@ from xpool.project.progress import progress
 from xpool.project.workspace import WORK, publish, write_json
 
 log = logging.getLogger(__name__)
-VIDEO_COLUMNS = ["video_id", "start", "video_frames", "indices"]
+Indexed = tuple[str, int, NDArray[np.int32]]
+"""A video, its length in frames, and which of them are embedded."""
 OTHERS = "features of other code"
 """Stands for the decoder where other code has embedded the frames."""
 WORDS_AT_A_TIME = 20_000
@@ -86,18 +87,16 @@ def embed_beside(
         params: section ``embeddings``.
         destination: see :func:`embed`.
     """
-    folder, index, norms = _begun(destination), [], list[float]()
+    folder, index, norms = _begun(destination), list[Indexed](), list[float]()
 
     def arrays() -> Iterator[NDArray[np.float32]]:
-        start = 0
         for video_id, array in features:
-            index.append((video_id, start, len(array), np.arange(len(array), dtype=np.int32)))
-            start += len(array)
+            index.append((video_id, len(array), np.arange(len(array), dtype=np.int32)))
             norms.append(float(np.linalg.norm(array, axis=1).mean()))
             yield array
 
     _save(folder / "frames.npy", arrays(), encoder.dim)
-    pd.DataFrame(index, columns=VIDEO_COLUMNS).to_parquet(folder / "videos.parquet")
+    _save_index(folder, index)
     if np.allclose(norms, 1, atol=1e-2):
         log.warning(
             "%s: all features have length 1; the paper pools embeddings as the encoder gives them, "
@@ -165,19 +164,25 @@ def embed_frames(
         antialias: see ``frames.antialias``.
         folder: folder of the unfinished cache.
     """
-    index = []
+    index: list[Indexed] = []
 
     def pixels_of_each() -> Iterator[Tensor]:
-        start = 0
         for video_id, pixels, indices, video_frames in videos:
-            index.append((video_id, start, video_frames, np.asarray(indices, np.int32)))
-            start += len(pixels)
+            index.append((video_id, video_frames, np.asarray(indices, np.int32)))
             yield transforms.evaluation(torch.tensor(pixels), encoder.size_px, antialias)
 
     batches = encoded_images(encoder, pixels_of_each(), batch_size)
     _save(folder / "frames.npy", (images.numpy() for images in batches), encoder.dim)
-    pd.DataFrame(index, columns=VIDEO_COLUMNS).to_parquet(folder / "videos.parquet")
+    _save_index(folder, index)
     return len(index)
+
+
+def _save_index(folder: Path, index: Sequence[Indexed]) -> None:
+    """Write which rows of ``frames.npy`` are whose."""
+    table = pd.DataFrame(index, columns=["video_id", "video_frames", "indices"])
+    sizes = table["indices"].map(len).to_numpy(np.int64)
+    table.insert(1, "start", sizes.cumsum() - sizes)
+    table.to_parquet(folder / "videos.parquet")
 
 
 def _save(path: Path, batches: Iterable[NDArray[np.float32]], dim: int) -> None:
@@ -300,11 +305,9 @@ def _batches(videos: Iterator[Tensor], size: int) -> Iterator[Tensor]:
     for pixels in videos:
         waiting.append(pixels)
         if sum(map(len, waiting)) >= size:
-            *full, rest = torch.cat(waiting).split(size)
-            if len(rest) == size:
-                full.append(rest)
-                rest = rest[:0]
-            yield from full
-            waiting = [rest]
+            frames = torch.cat(waiting)
+            full = len(frames) - len(frames) % size
+            yield from frames[:full].split(size)
+            waiting = [frames[full:]]
     if sum(map(len, waiting)):
         yield torch.cat(waiting)

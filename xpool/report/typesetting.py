@@ -241,8 +241,13 @@ def to_html(table: Table) -> str:
 def csv_link(name: str, figures: pd.DataFrame) -> str:
     """Return a link by which a page hands out figures, unrounded, as ``<name>.csv``."""
     content = figures.to_csv(index=False, lineterminator="\n").encode()
-    data = base64.b64encode(content).decode()
-    return f'<a download="{name}.csv" href="data:text/csv;base64,{data}">Data: {name}.csv</a>'
+    address = data_url(content, "text/csv")
+    return f'<a download="{name}.csv" href="{address}">Data: {name}.csv</a>'
+
+
+def data_url(content: bytes, kind: str) -> str:
+    """Return the content of a file as an address, for a page that needs no other file."""
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
 
 AGAIN = (

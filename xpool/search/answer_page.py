@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from xpool.report.protocol import METHODS
+from xpool.report.typesetting import data_url
 from xpool.search.answers import Answer, Search
-from xpool.search.clips import data_url, film, jpeg
+from xpool.search.clips import film, jpeg
 from xpool.search.library import Library
 
 FILES = Path(__file__).parent / "page"

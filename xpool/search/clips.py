@@ -1,6 +1,5 @@
 """Pictures and short films of a video, as every browser shows them."""
 
-import base64
 import io
 from fractions import Fraction
 from pathlib import Path
@@ -70,8 +69,3 @@ def jpeg(picture: NDArray[np.uint8]) -> bytes:
     file = io.BytesIO()
     Image.fromarray(smaller(picture, PICTURE_PX)).save(file, "JPEG", quality=80)
     return file.getvalue()
-
-
-def data_url(content: bytes, kind: str) -> str:
-    """Return the content of a file as an address, for a page that needs no other file."""
-    return f"data:{kind};base64,{base64.b64encode(content).decode()}"

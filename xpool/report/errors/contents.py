@@ -26,7 +26,7 @@ HUBS = 6
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """What the page needs of a run."""
+    """The ranks and first videos of a run, as the page needs them."""
 
     rank: NDArray[np.float64]
     """``(text,)`` rank of the right video, from 1; a tie counts as half a rank."""
@@ -47,7 +47,8 @@ class Miss:
     ranks: dict[str, float]
     """Rank of the right video by each method, mean over seeds; X-Pool first."""
     likeness: int
-    """Of the text and the captions of the video found: see :mod:`xpool.report.errors.misses`."""
+    """How near the text is to the captions of the video found: a value of
+    :mod:`xpool.report.errors.misses`."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 from xpool.statistics.slices.attributes import words
 
 SAME = 2
-"""Of two captions: the same words."""
+"""The likeness of two captions with the same words."""
 NEAR = 1
-"""Of two captions: all words but one, which was put in, left out or exchanged."""
+"""The likeness of two captions that differ in one word, put in, left out or exchanged."""
 Words = tuple[str, ...]
 
 

@@ -1,6 +1,5 @@
 """Saved figures as a notebook and its page show them, each with its data to download."""
 
-import base64
 import html
 import io
 from collections.abc import Mapping
@@ -11,7 +10,7 @@ from typing import Any
 import pandas as pd
 from PIL import Image
 
-from xpool.report.typesetting import csv_link
+from xpool.report.typesetting import csv_link, data_url
 
 Encoding = Mapping[str, Any]
 DRAWING: Encoding = {"lossless": True, "method": 1}
@@ -60,4 +59,4 @@ def as_webp(image: Image.Image, encoding: Encoding) -> str:
     """Return a picture as the address of a WebP file, which a page can hold."""
     file = io.BytesIO()
     image.convert("RGB").save(file, "WEBP", **encoding)
-    return f"data:image/webp;base64,{base64.b64encode(file.getvalue()).decode()}"
+    return data_url(file.getvalue(), "image/webp")
