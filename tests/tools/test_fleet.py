@@ -1,9 +1,11 @@
 """The fleet without a cluster: what is missing, what it takes, how the end of a command is read."""
 
 import os
+import shutil
 import sys
 from pathlib import Path
 
+import accelerate
 import pandas as pd
 import pytest
 import worlds
@@ -58,6 +60,18 @@ def test_a_cell_is_missing_until_its_own_run_is_published():
     assert plan.missing_cells() == ALL, "the run is finished, but another one is published"
     train.main(method="xpool", benchmark="msvd", seed=1)
     assert plan.missing_cells() == left
+
+
+def test_what_is_missing_is_asked_of_the_data_as_they_are_now():
+    """The process may have opened others before; as it goes on, they may be embedded anew."""
+    plan.missing_cells()
+    accelerate.state.AcceleratorState._reset_state(reset_partial_state=True)
+    train.main(method="xpool", benchmark="msvd", seed=1)
+    assert plan.missing_cells() == [ALL[0], *ALL[2:]]
+    folder = paths.embeddings("mini", "msvd")
+    shutil.rmtree(folder)
+    worlds.write_embeddings(folder, seed=1)
+    assert plan.missing_cells() == ALL
 
 
 def test_a_seed_that_is_not_listed_is_refused():

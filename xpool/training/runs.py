@@ -8,7 +8,7 @@ changed back find the runs that they had made. ``make clean`` removes them.
 import json
 import logging
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -144,13 +144,19 @@ def published(cell: Cell, folder: Path) -> None:
     keep_only(folder, finished)
 
 
-def is_done(cell: Cell) -> bool:
-    """Whether the published run of a cell is that of the params, data and code as they are now."""
-    accelerator, _, about = _shared(cell.benchmark, cell.train, wants_words(cell.method))
-    made = planned(cell, accelerator, about).folder / FINISHED / RECORD
-    run = paths.training(setting(), short_name(cell.method), cell.benchmark, cell.seed)
-    there = run / RECORD
-    return made.is_file() and there.is_file() and made.read_bytes() == there.read_bytes()
+def unfinished(cells: Iterable[Cell]) -> Iterator[Cell]:
+    """Yield the cells whose published run is not that of the params, data and code as they are now.
+
+    Cells on the same data that follow each other open it once.
+    """
+    _shared.cache_clear()  # the data may be others by now
+    for cell in cells:
+        accelerator, _, about = _shared(cell.benchmark, cell.train, wants_words(cell.method))
+        made = planned(cell, accelerator, about).folder / FINISHED / RECORD
+        run = paths.training(setting(), short_name(cell.method), cell.benchmark, cell.seed)
+        there = run / RECORD
+        if not made.is_file() or not there.is_file() or made.read_bytes() != there.read_bytes():
+            yield cell
 
 
 def _train_one(cell: Cell) -> None:

@@ -15,8 +15,8 @@ from xpool.project import paths
 from xpool.project.errors import InputError
 from xpool.project.params import read, setting
 from xpool.training.cell import read_cell
-from xpool.training.recipes import import_path
-from xpool.training.runs import is_done
+from xpool.training.recipes import import_path, short_name
+from xpool.training.runs import unfinished
 
 Cell = tuple[str, str, int]
 """Method by its short name, benchmark, seed."""
@@ -82,11 +82,10 @@ def missing_cells() -> list[Cell]:
 
     The precision of a run follows from the device, so this asks where the trainings will run.
     """
-    by_data = sorted(listed_cells(), key=lambda cell: cell[1])  # each benchmark is opened once
+    names = sorted(listed_cells(), key=lambda cell: cell[1])  # each benchmark is opened once
+    cells = [read_cell(import_path(method), *of) for method, *of in names]
     missing = {
-        (method, benchmark, seed)
-        for method, benchmark, seed in by_data
-        if not is_done(read_cell(import_path(method), benchmark, seed))
+        (short_name(cell.method), cell.benchmark, cell.seed) for cell in unfinished(cells)
     }
     return [cell for cell in listed_cells() if cell in missing]
 
