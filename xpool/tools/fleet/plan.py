@@ -84,9 +84,7 @@ def missing_cells() -> list[Cell]:
     """
     names = sorted(listed_cells(), key=lambda cell: cell[1])  # each benchmark is opened once
     cells = [read_cell(import_path(method), *of) for method, *of in names]
-    missing = {
-        (short_name(cell.method), cell.benchmark, cell.seed) for cell in unfinished(cells)
-    }
+    missing = {(short_name(cell.method), cell.benchmark, cell.seed) for cell in unfinished(cells)}
     return [cell for cell in listed_cells() if cell in missing]
 
 
