@@ -22,6 +22,7 @@ TOP = Path(__file__).resolve().parents[1]
 PAGES = [
     TOP / "README.md",
     TOP / "CONTRIBUTING.md",
+    *sorted(TOP.glob("[a-z]*/README.md")),
     *sorted((TOP / "docs").rglob("*.md")),
 ]
 BLOCK = re.compile(r"(?:<!-- ([^>]*) -->\n+)?^( *)```(\w*)\n(.*?)^\2```", re.M | re.S)
@@ -157,7 +158,8 @@ def _stages() -> dict[str, set[str]]:
 
 def _dvc(words: list[str]) -> None:
     parsed = parse_args(words)
-    for target in getattr(parsed, "targets", None) or []:
+    stages = [] if words[0] == "plots" else getattr(parsed, "targets", None) or []  # else files
+    for target in stages:
         name, _, item = target.partition("@")
         assert name in _stages(), f"dvc.yaml has no stage {target}"
         assert not item or item in _stages()[name], f"{name} has no {item}"

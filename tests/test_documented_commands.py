@@ -27,7 +27,7 @@ WORDS = {
 """What stands for the placeholders of the pages."""
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(TOP)))
 def test_each_command_fits_its_parser(page):
     for line in [line for block in blocks(page) for line in block.lines]:
         for words in commands(line):
@@ -37,7 +37,7 @@ def test_each_command_fits_its_parser(page):
                 pytest.fail(f"{page.name}: {line}: {error!r}")
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(TOP)))
 def test_each_command_in_the_text_fits_its_parser(page):
     """There a command may be named without all of its words."""
     for span in spans(page):

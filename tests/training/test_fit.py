@@ -131,6 +131,26 @@ def test_resumed_run_repeats_no_finished_part(embeddings, tmp_path, monkeypatch)
     assert len(seen) - len(first) == 12
 
 
+def test_the_curve_so_far_lies_in_the_work_folder(embeddings, tmp_path, monkeypatch):
+    """Oracle: the finished run's curve."""
+    with monkeypatch.context() as patch:
+        original, seen = fit.RunState.save, []
+
+        def stops(self, *arguments):
+            if len(seen) == 2:
+                raise Stopped
+            seen.append(original(self, *arguments))
+
+        patch.setattr(fit.RunState, "save", stops)
+        with pytest.raises(Stopped):
+            fitted(cell(), embeddings, tmp_path)
+    so_far = pd.read_csv(tmp_path / "curve.csv")
+    assert len(so_far) == 2
+    pd.testing.assert_frame_equal(
+        so_far, pd.read_csv(fitted(cell(), embeddings, tmp_path) / "curve.csv").head(2)
+    )
+
+
 def test_val_rule_keeps_the_best_evaluation(embeddings, tmp_path):
     """Oracle: the selected step is the first row of the curve with the highest R@1 (then MnR)."""
     import json

@@ -25,7 +25,7 @@ from xpool.project.errors import InputError
 from xpool.project.params import PARAMS_FILE
 from xpool.project.progress import progress
 from xpool.project.seeds import seed_for
-from xpool.project.workspace import write_json
+from xpool.project.workspace import replacing, write_json
 from xpool.similarity import similarity
 from xpool.training import evaluations
 from xpool.training.cell import Cell, new_model
@@ -328,6 +328,8 @@ class _Evaluations:
                 older.unlink()
         if self._report:
             self._report(row)
+        else:
+            self._write_curve(self._folder)  # `dvc plots show` draws it while the run goes on
         return row
 
     def postfix(self, row: dict[str, Any]) -> dict[str, str]:
@@ -347,8 +349,7 @@ class _Evaluations:
         shutil.rmtree(finished, ignore_errors=True)
         finished.mkdir()
         shutil.copy(self._folder / best["file"], finished / "checkpoint.safetensors")
-        columns = list(self._curve[-1]) if self._curve else ["step", "epoch", "loss"]
-        pd.DataFrame(self._curve, columns=columns).to_csv(finished / "curve.csv", index=False)
+        self._write_curve(finished)
         if self.logged:
             evaluations.gather(self._folder, [row["step"] for row in self._curve], finished)
         about = {
@@ -362,6 +363,11 @@ class _Evaluations:
         }
         write_json(finished / "run.json", about)
         return finished
+
+    def _write_curve(self, folder: Path) -> None:
+        columns = list(self._curve[-1]) if self._curve else ["step", "epoch", "loss"]
+        with replacing(folder / "curve.csv") as file:
+            pd.DataFrame(self._curve, columns=columns).to_csv(file, index=False)
 
 
 def _seed(device: torch.device, seed: int) -> None:

@@ -82,8 +82,8 @@ def missing_cells() -> list[Cell]:
 
     The precision of a run follows from the device, so this asks where the trainings will run.
     """
-    names = sorted(listed_cells(), key=lambda cell: cell[1])  # each benchmark is opened once
-    cells = [read_cell(import_path(method), *of) for method, *of in names]
+    by_data = sorted(listed_cells(), key=lambda cell: cell[1])  # each benchmark is opened once
+    cells = [read_cell(import_path(method), benchmark, seed) for method, benchmark, seed in by_data]
     missing = {(short_name(cell.method), cell.benchmark, cell.seed) for cell in unfinished(cells)}
     return [cell for cell in listed_cells() if cell in missing]
 
