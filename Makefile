@@ -1,5 +1,5 @@
 # make repro   set up, run the pipeline, print where the tables are: first those of the comparison
-# make test    set up, run the tests
+# make test    set up, run the tests that take seconds
 # make help    everything else
 
 SHELL := /bin/bash
@@ -30,7 +30,7 @@ comma := ,
 empty :=
 METHODS := $(subst $(empty) $(empty),$(comma),$(patsubst baselines/%.py,%,$(filter-out %/__init__.py,$(wildcard baselines/*.py))))
 
-.PHONY: help setup repro check-paper wide methods dashboard demo study-worker verify test check bench doctor docs setting lock clean
+.PHONY: help setup repro check-paper wide methods dashboard demo study-worker verify test test-all check bench doctor docs setting lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-12s %s\n", $$1, $$2}'
@@ -81,7 +81,10 @@ study-worker: setup ## Run trials of a study beside other workers: make study-wo
 verify: setup ## Confirm results from the saved runs, all or one: make verify RUN=results/mini/train/xpool/msvd/0
 	@python -m xpool verify $(RUN)
 
-test: setup ## Run the tests
+test: setup ## Run the tests that take seconds: all but those of whole pipelines, six minutes
+	python -m pytest -m "not slow"
+
+test-all: setup ## Run all tests, those marked slow too: some twenty minutes
 	python -m pytest
 
 check: setup ## Lint, check formatting and types

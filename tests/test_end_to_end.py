@@ -15,6 +15,7 @@ from browser import (
     text_when,
 )
 from projects import Project
+from stage_server import serving
 
 from xpool.report.site.shell import PAGES
 
@@ -58,8 +59,12 @@ def copied(folder, **changes):
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
-    """The whole pipeline, killed with SIGKILL in the middle of frames and of training."""
-    made = copied(tmp_path_factory.mktemp("e2e") / "project")
+    """The whole pipeline, killed with SIGKILL in the middle of frames and of training.
+
+    Whoever is killed is a process of its own; what is left of the pipeline then runs in forks.
+    """
+    folder = tmp_path_factory.mktemp("e2e")
+    made = copied(folder / "project")
     work = made.folder / ".work"
     made.outputs, made.left = [], []
     for held, reached in (
@@ -72,7 +77,9 @@ def project(tmp_path_factory):
         hold.unlink()
         made.outputs.append((made.folder / "killed.log").read_text())
         made.left.append({file.relative_to(made.folder).as_posix() for file in published(made)})
-    made.outputs.append(made.repro())
+    with serving(folder, made.folder) as made.commands:
+        made.outputs.append(made.repro())
+    made.commands = None
     return made
 
 

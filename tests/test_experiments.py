@@ -10,8 +10,6 @@ import pytest
 import yaml
 from projects import TOP, Project
 
-pytestmark = pytest.mark.slow
-
 MAKE = """
 import json
 from pathlib import Path

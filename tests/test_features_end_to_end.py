@@ -9,8 +9,6 @@ import pandas as pd
 import pytest
 from projects import Project
 
-pytestmark = pytest.mark.slow
-
 FRAMES = 4
 METHODS = ("xpool", "mean_pool")
 

@@ -214,7 +214,6 @@ def test_without_runs_it_says_what_to_run(tmp_path, monkeypatch, here):
 # --- the page in a browser ---
 
 
-@pytest.mark.slow
 def test_page_in_a_browser(here, tmp_path):
     clip = write_video(tmp_path / "my clip.mp4", 60, codec="libx264")
     with running_dashboard(here, command="demo") as running, chromium(tmp_path) as driver:

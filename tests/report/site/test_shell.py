@@ -65,7 +65,6 @@ def expected(heading, descending):
     return [n for _, n in sorted(found, reverse=descending)] + without
 
 
-@pytest.mark.slow
 def test_tables_sort_and_filter_in_both_themes_without_a_fault(written, tmp_path):
     with chromium(tmp_path / "profile") as driver:
         assert_page_of_report(driver, written)
