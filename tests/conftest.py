@@ -65,6 +65,9 @@ LONGEST_FIRST = (
     "test_fleet_nodes",
     "test_real_clips",
     "test_fine_tuning",
+    "test_features_end_to_end",
+    "test_pipeline",
+    "test_encoders",
 )
 
 

@@ -6,7 +6,6 @@ array a video, must give the same figures to the last digit.
 
 import numpy as np
 import pandas as pd
-import pytest
 from projects import Project
 
 FRAMES = 4

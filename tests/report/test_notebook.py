@@ -74,7 +74,6 @@ def test_notebook_defines_nothing_longer_than_three_lines(path):
 # --- run ---
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("project")
 def test_results_notebook_writes_tables_figures_and_an_offline_page(capsys):
     copy_notebook("results")

@@ -279,7 +279,6 @@ def test_two_processes_train_as_one_in_micro_batches(embeddings, tmp_path):
         torch.testing.assert_close(value, results[2][name], atol=2e-5, rtol=2e-4, msg=name)
 
 
-@pytest.mark.slow
 def test_killed_process_resumes(embeddings, tmp_path):
     """SIGKILL, not an exception: what is on disk is all that is left."""
     script = tmp_path / "worker.py"
