@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 
+import numpy as np
 import open_clip
 import pytest
 import torch
@@ -11,7 +12,7 @@ import torch
 from performance import __main__ as command
 from performance import decode, pipeline, scoring, search, training, words
 from performance.measure import Row, peak_mib
-from performance.simulations import coverage, power
+from performance.simulations import attainable, coverage, power
 from xpool.mini.generate import GenerateParams
 from xpool.project.errors import InputError
 from xpool.project.paths import TOP
@@ -193,3 +194,24 @@ def test_a_command_that_fails_is_not_timed(monkeypatch):
     monkeypatch.setattr(pipeline, "REPEATS", 1)
     with pytest.raises(subprocess.CalledProcessError):
         pipeline._help()
+
+
+def test_coverage_of_a_rule_is_that_of_drawn_tables():
+    """Oracle: runs of two methods, drawn one by one; each quarter by the spread that they show."""
+    random, seeds, spread = np.random.default_rng(0), 3, 1.0
+    deviation = np.sqrt(attainable.CHANCE + spread**2)
+    runs = deviation * random.normal(size=(2, 40_000, seeds))
+    shared = np.sqrt(attainable.SHARED) * random.normal(size=40_000)
+    difference = runs[0].mean(axis=1) - runs[1].mean(axis=1) + shared
+    shown = runs.var(axis=2, ddof=1).sum(axis=0)
+    order = np.argsort(shown)
+    inside = (np.abs(difference) < 1.5 * np.sqrt(shown))[order].reshape(4, -1).mean(axis=1)
+    case = attainable.tables(seeds, spread)
+    np.testing.assert_allclose(
+        attainable.coverage(1.5 * np.sqrt(case.shown), case.variance), inside, atol=0.012
+    )
+
+
+def test_one_known_spread_can_be_covered_evenly(monkeypatch):
+    monkeypatch.setattr(attainable, "STARTS", 1)
+    assert attainable.most_even(3, [1.0]) == pytest.approx(0.95, abs=1e-3)
