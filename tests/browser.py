@@ -5,6 +5,7 @@ Nothing but 127.0.0.1 can be reached from this browser.
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -155,6 +156,8 @@ def assert_page_of_report(driver: WebDriver, page: Path) -> None:
         ground = driver.execute_script("return getComputedStyle(document.body).backgroundColor")
         assert (ground == "rgb(255, 255, 255)") == (theme == "light"), ground
         assert_accessible(driver)
+    text = driver.find_element(By.TAG_NAME, "body").text
+    assert not re.search(r"Path\(|<\w[\w.]* object at", text), "a cell shows what it returned"
     assert not driver.get_log("browser")
     assert not [url for url in requested(driver) if url.startswith("http")]
 

@@ -98,6 +98,7 @@ def test_results_notebook_writes_tables_figures_and_an_offline_page(capsys):
     assert Path("notebooks/results.ipynb").read_bytes() == stored
 
     page = first["results.html"].decode()
+    assert "PosixPath(" not in page, "a cell shows what it returned"
     links = re.findall(r"""(?:src|href)=["']?([^"'\s>]+)""", page)
     others = {"index.html", *(f"{name}.html" for name in shell.PAGES)}
     assert {link for link in links if not link.startswith(("#", "data:"))} == others
