@@ -466,6 +466,22 @@ def test_lists_of_other_files_are_refused(tmp_path, name, text):
     refused(path, "^it does not open as a video: ", reader=decode_decord.decode)
 
 
+@pytest.mark.parametrize(
+    ("content", "named"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", "Git LFS pointer"),
+        (b"\n<!DOCTYPE html><title>404</title>", "web page"),
+        (b"<HTML><body>Please log in</body></HTML>", "web page"),
+        (b"PK\x03\x04" + bytes(100), "zip archive"),
+        (b"\x00\x01\x02" * 100, "Invalid data found"),
+    ],
+)
+def test_what_a_download_left_in_place_of_a_video_is_named(tmp_path, content, named):
+    path = tmp_path / "video0.mp4"
+    path.write_bytes(content)
+    refused(path, f"^it does not open as a video: .*{named}")
+
+
 def test_still_picture_is_no_film(tmp_path):
     (tmp_path / "v.mp4").write_bytes(jpeg())
     refused(tmp_path / "v.mp4", "still picture")

@@ -26,6 +26,13 @@ PUBLISHED_FPS, PUBLISHED_SHORT_SIDE_PX = 3, 224
 CLIP4Clip's (``preprocess/compress_video.py`` of CLIP4Clip; layer6ai-labs/xpool#12, #13)."""
 UNKNOWN_FRAMES = 1 << 29
 """Writers of an AVI that cannot go back to its header leave numbers from here on in it."""
+OTHERS = {
+    b"version https://git-lfs": "it is a Git LFS pointer; run `git lfs pull` where it came from",
+    b"<!doctype html": "it is a web page, as a failed download leaves",
+    b"<html": "it is a web page, as a failed download leaves",
+    b"pk\x03\x04": "it is a zip archive",
+}
+"""What is told from the first bytes of a file that is no video, in lower case."""
 
 
 class Header(NamedTuple):
@@ -64,7 +71,15 @@ def open_video(path: Path) -> Any:
             "a still picture or a text"
         ) from error
     except av.error.FFmpegError as error:
-        raise DecodeError(f"it does not open as a video: {error.strerror}") from error
+        reason = _looks_like(path) or error.strerror
+        raise DecodeError(f"it does not open as a video: {reason}") from error
+
+
+def _looks_like(path: Path) -> str | None:
+    """Name what a download often leaves in the place of a video."""
+    with path.open("rb") as file:
+        start = file.read(64).lstrip().lower()
+    return next((name for word, name in OTHERS.items() if start.startswith(word)), None)
 
 
 def video_stream(container: Any) -> tuple[Any, list[str]]:
