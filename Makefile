@@ -30,7 +30,7 @@ comma := ,
 empty :=
 METHODS := $(subst $(empty) $(empty),$(comma),$(patsubst baselines/%.py,%,$(filter-out %/__init__.py,$(wildcard baselines/*.py))))
 
-.PHONY: help setup repro check-paper wide methods dashboard demo study-worker verify test test-all check bench doctor docs setting lock clean
+.PHONY: help setup repro check-paper wide methods dashboard demo study-worker verify test test-slow check bench doctor docs setting lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-12s %s\n", $$1, $$2}'
@@ -84,8 +84,8 @@ verify: setup ## Confirm results from the saved runs, all or one: make verify RU
 test: setup ## Run the tests that take seconds: all but those of whole pipelines, six minutes
 	python -m pytest -m "not slow"
 
-test-all: setup ## Run all tests, those marked slow too: some twenty minutes
-	python -m pytest
+test-slow: setup ## Run the tests that make test leaves out: some fifteen minutes
+	python -m pytest -m slow
 
 check: setup ## Lint, check formatting and types
 	ruff check .
