@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import pickle
+import re
 import shutil
 import signal
 import subprocess
@@ -327,6 +328,37 @@ def test_several_shards_hold_the_same_frames(packed, tmp_path, monkeypatch):
     assert len(list(resumed.cache.glob("*.bin"))) == 3
     cache.verify()
     assert numbers(cache.stored("one")[0]) == [0]
+
+
+def resident(folder):
+    """Return the KiB that this process has in memory of each mapped file of a folder."""
+    found, sizes = re.compile(rf"\S+-\S+ .* {re.escape(str(folder))}/(\S+)"), {}
+    name = None
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        if line[0] in "0123456789abcdef" and "-" in line.split()[0]:
+            match = found.fullmatch(line)
+            name = match and match[1]
+        elif name and line.startswith("Rss:"):
+            sizes[name] = int(line.split()[1])
+    return sizes
+
+
+def test_who_reads_all_videos_has_one_shard_in_memory(tmp_path, monkeypatch):
+    """Of LSMDC's pixels a stage that reads them in order would else seem to hold all."""
+    monkeypatch.setattr(xpool.data.packing, "SHARD_BYTES", 1 << 20)
+    packer = Packer(make(tmp_path / "work"))
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 512, 512, 3), np.uint8)  # 3 MiB
+    for number in range(5):
+        decoded = Decoded(pixels + np.uint8(number), np.arange(4, dtype=np.int32), 4)
+        packer.add((f"v{number}", ""), decoded)
+    packer.finish({})
+    cache = FrameCache(packer.cache)
+    cache.verify()
+    held = resident(packer.cache)
+    assert held == {f"frames-{n:03d}.bin": 3072 if n == 4 else 0 for n in range(5)}
+    for number in (3, 0, 4, 1, 2):  # what was dropped is read again
+        frames, _, _ = cache.stored(f"v{number}")
+        np.testing.assert_array_equal(frames, pixels + np.uint8(number))
 
 
 def test_hanging_or_crashing_video_costs_itself_only():

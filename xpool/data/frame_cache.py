@@ -1,6 +1,7 @@
 """The frame cache of a benchmark, read through memory maps; ``xpool.data.packing`` writes it."""
 
 import io
+import mmap
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -153,7 +154,7 @@ class FrameCache:
             sizes = table["sizes"].combine_chunks().values.to_numpy()
             self._frame_ends = np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)])
             self._bytes = np.diff(self._frame_ends[self._starts])
-        self._shards: dict[int, NDArray[np.uint8]] = {}
+        self._shards: dict[int, mmap.mmap] = {}
         self._check_sizes()
 
     @property
@@ -210,8 +211,12 @@ class FrameCache:
         """Return the bytes of a video in its shard."""
         shard, start = int(self._shard[row]), int(self._offset[row])
         if shard not in self._shards:
-            self._shards[shard] = np.memmap(self._folder / shard_name(shard), np.uint8, mode="r")
-        return self._shards[shard][start : start + int(self._bytes[row])]
+            for last in list(self._shards.values())[-1:]:
+                # who reads shard after shard needs none twice; others have all mapped soon
+                last.madvise(mmap.MADV_DONTNEED)
+            with (self._folder / shard_name(shard)).open("rb") as file:
+                self._shards[shard] = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        return np.frombuffer(self._shards[shard], np.uint8, int(self._bytes[row]), start)
 
     def _pixels(self, row: int, positions: Sequence[int]) -> NDArray[np.uint8]:
         """Return a video's stored frames at these positions; decodes no other JPEG."""
