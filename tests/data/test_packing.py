@@ -354,6 +354,8 @@ def test_who_reads_all_videos_has_one_shard_in_memory(tmp_path, monkeypatch):
     packer.finish({})
     cache = FrameCache(packer.cache)
     cache.verify()
+    for number in range(5):
+        cache.stored(f"v{number}")[0].sum()
     held = resident(packer.cache)
     assert held == {f"frames-{n:03d}.bin": 3072 if n == 4 else 0 for n in range(5)}
     for number in (3, 0, 4, 1, 2):  # what was dropped is read again

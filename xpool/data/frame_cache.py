@@ -291,3 +291,4 @@ class FrameCache:
                     f"{self._folder}: the frames of {video_id} have changed since they were "
                     "written (their checksum differs); run the stage frames again"
                 )
+        self._shards = {}  # else whoever reads all videos next would drop none
