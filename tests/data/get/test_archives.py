@@ -17,6 +17,12 @@ VIDEO = np.random.default_rng(0).bytes(5000)
 FORMS = ["zip", "tar", "tar.gz", "tgz", "tar.bz2", "tar.xz"]
 
 
+@pytest.fixture(autouse=True, params=[archives.SAFELY, {"set_attrs": False}], ids=["", "old"])
+def _safely(request, monkeypatch):
+    """As this Python extracts, and as one does that knows no filters."""
+    monkeypatch.setattr(archives, "SAFELY", request.param)
+
+
 def write(path, files, links=()):
     """Write an archive of (name, bytes) and (name, target) of links."""
     if path.suffix.lower() == ".zip":

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from xpool.data.raw_folder import ARCHIVES
 from xpool.project.errors import InputError
@@ -28,6 +28,11 @@ DAMAGE = (
 )  # fmt: skip
 """Errors that the libraries raise for an archive that is damaged, encrypted, of an unknown kind,
 or in which a file has the name of a folder."""
+SAFELY: dict[str, Any] = (
+    {"filter": "data"} if hasattr(tarfile, "data_filter") else {"set_attrs": False}
+)
+"""How a tar's files are extracted. Python 3.11.3 and older (Debian 12's is one) know no filters;
+there the check of names, and that links are left out, keep all files inside."""
 
 
 class Member(NamedTuple):
@@ -87,7 +92,7 @@ def _in_zip(archive: zipfile.ZipFile) -> Iterator[Member]:
 def _in_tar(archive: tarfile.TarFile) -> Iterator[Member]:
     for info in archive:
         if info.isfile():
-            yield Member(info.name, info.size, partial(archive.extract, info, filter="data"))
+            yield Member(info.name, info.size, partial(archive.extract, info, **SAFELY))
 
 
 def _checked(path: Path, found: Iterator[Member]) -> list[Member]:
