@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from scipy import optimize, special, stats
 
 from xpool.project.command import run_alone
+from xpool.statistics.over_seeds import LEVEL
 
-LEVEL = 0.95
 SHARED, CHANCE = 0.43, 0.5
 """Variances in squared points of R@1 over 1,000 queries: of the difference, by what all runs of a
 method share, and of one run, by chance in single queries. Two runs of one method then answer 10 %

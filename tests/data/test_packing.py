@@ -6,7 +6,6 @@ import itertools
 import json
 import os
 import pickle
-import re
 import shutil
 import signal
 import subprocess
@@ -17,6 +16,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pandas as pd
+import psutil
 import pyarrow.parquet as pq
 import pytest
 import yaml
@@ -332,15 +332,8 @@ def test_several_shards_hold_the_same_frames(packed, tmp_path, monkeypatch):
 
 def resident(folder):
     """Return the KiB that this process has in memory of each mapped file of a folder."""
-    found, sizes = re.compile(rf"\S+-\S+ .* {re.escape(str(folder))}/(\S+)"), {}
-    name = None
-    for line in Path("/proc/self/smaps").read_text().splitlines():
-        if line[0] in "0123456789abcdef" and "-" in line.split()[0]:
-            match = found.fullmatch(line)
-            name = match and match[1]
-        elif name and line.startswith("Rss:"):
-            sizes[name] = int(line.split()[1])
-    return sizes
+    mapped = psutil.Process().memory_maps()
+    return {Path(m.path).name: m.rss // 1024 for m in mapped if Path(m.path).parent == folder}
 
 
 def test_who_reads_all_videos_has_one_shard_in_memory(tmp_path, monkeypatch):

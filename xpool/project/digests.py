@@ -14,6 +14,7 @@ from xpool.project.errors import InputError
 KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
 """The kernel that every notebook names, whatever the one that last ran it is called."""
 _LFS = b"version https://git-lfs.github.com/spec/"
+_PAGES = (b"<!doctype html", b"<html")
 
 
 def sha256(path: Path) -> str:
@@ -28,18 +29,30 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def is_lfs_pointer(path: Path) -> bool:
+    """Return whether a file is a Git LFS pointer: a few lines with the digest of the file meant."""
+    with path.open("rb") as file:
+        return file.read(len(_LFS)) == _LFS
+
+
+def is_web_page(path: Path) -> bool:
+    """Return whether a file begins as HTML does, as one that a server gives in a file's place."""
+    with path.open("rb") as file:
+        start = file.read(512).removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    return start.startswith(_PAGES)
+
+
 def refuse_lfs_pointer(path: Path) -> None:
-    """Refuse a Git LFS pointer: a few lines with the digest of a file, in the file's place.
+    """Refuse a Git LFS pointer in a file's place.
 
     Raises:
         InputError: the file is one.
     """
-    with path.open("rb") as file:
-        if file.read(len(_LFS)) == _LFS:
-            raise InputError(
-                f"{path}: a Git LFS pointer in place of the file; run `git lfs pull` where it came "
-                "from, and copy the file itself"
-            )
+    if is_lfs_pointer(path):
+        raise InputError(
+            f"{path}: a Git LFS pointer in place of the file; run `git lfs pull` where it came "
+            "from, and copy the file itself"
+        )
 
 
 def content(paths: Iterable[Path]) -> str:

@@ -16,7 +16,7 @@ from xpool.search.trained import Trained
 from xpool.xpool import XPool
 
 LONGEST_QUERY = 2000
-"""Characters of a query; CLIP reads 77 tokens."""
+"""The most characters that a query may have; CLIP reads 77 tokens."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,20 +24,20 @@ class Answer:
     """A video that was found."""
 
     rank: int
-    """From 1; videos that tie have the same."""
+    """The video's rank, from 1; videos that tie have the same."""
     score: float
     """The method's similarity, a cosine for most methods."""
     library: int
-    """Which of the libraries that were searched holds it."""
+    """Number of the library that holds the video, from 0, among those searched."""
     video: int
-    """Its row in that library."""
+    """The video's row in that library."""
     video_id: str
     right: bool
     """Whether the query is a caption of this video in the test split."""
     weights: NDArray[np.float64]
     """``(frame,)``: how much each frame counts, from 0; 0 where there is none."""
     times_s: NDArray[np.float64]
-    """``(frame,)``: where it is in the video."""
+    """``(frame,)``: the time of each frame, in seconds from the start of the video."""
 
     @property
     def best(self) -> int:
@@ -69,7 +69,7 @@ class Search:
 
     @property
     def weights_are(self) -> str:
-        """What the weights of the frames are, in words."""
+        """A phrase that tells the reader what the weights of the frames are."""
         if isinstance(self.run.model.pooling, XPool):
             return "attention of the text on the frame"
         return "cosine of the text and the frame, from the lowest of the video"

@@ -35,7 +35,7 @@ from xpool.search.trained import Trained, runs
 
 TOP = 5
 OPEN_RUNS = 4
-"""Runs that stay in memory."""
+"""The number of runs that stay in memory at once."""
 LARGEST_UPLOAD = 512 * 2**20
 MOST_UPLOADS = 50
 EXAMPLES = 5
@@ -49,7 +49,7 @@ HEADERS = {
 
 
 class Demo:
-    """What the page asks for. One request at a time computes."""
+    """Answers the requests of the page; one request at a time computes."""
 
     def __init__(self, folder: Path) -> None:
         """Start without a run in memory.
@@ -277,13 +277,13 @@ def _ranged(content: bytes, kind: str) -> bottle.HTTPResponse:
 
 
 class _Server(ThreadingMixIn, WSGIServer):
-    """A thread a request: a browser asks for many pictures at once."""
+    """A server with one thread for each request: a browser asks for many pictures at once."""
 
     daemon_threads = True
 
 
 class _Quiet(WSGIRequestHandler):
-    """Logs no line a request."""
+    """A handler that logs nothing, where the standard one logs a line for each request."""
 
     def log_message(self, *_: Any) -> None:
         """Say nothing."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from xpool.data.get.archives import is_archive, members
 from xpool.data.get.sources import Remote
-from xpool.project.digests import sha256
+from xpool.project.digests import is_web_page, sha256
 from xpool.project.errors import InputError
 from xpool.project.workspace import write_json
 
@@ -15,7 +15,6 @@ PAGE = (
     "a web page came in place of the file, perhaps to log in or to confirm: open the address in a "
     "browser, save the file in a folder, and name that with --from"
 )
-PAGE_STARTS = (b"<!doctype html", b"<html")
 
 
 class UnavailableError(InputError):
@@ -59,9 +58,7 @@ def refuse_page(file: Path) -> None:
     Raises:
         InputError: it begins as HTML does.
     """
-    with file.open("rb") as opened:
-        start = opened.read(512).removeprefix(b"\xef\xbb\xbf").lstrip().lower()
-    if start.startswith(PAGE_STARTS):
+    if is_web_page(file):
         raise InputError(PAGE)
 
 

@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from xpool.project.digests import is_lfs_pointer, is_web_page
+
 FORMATS = (
     "3gp,apng,asf,av1,avi,dv,flv,gif,h263,h264,hevc,ivf,m4v,matroska,mjpeg,mov,mpeg,mpegts,"
     "mpegvideo,mxf,nut,obu,ogg,rm,vc1,webm,wtv,yuv4mpegpipe"
@@ -14,7 +16,7 @@ FORMATS = (
 """FFmpeg's demuxers that are used: each reads a film from the one file that it is given. The others
 open further files (playlists, lists of files), the network, or still pictures."""
 DEFAULT_BONUS_PX = 5_000_000
-"""How many pixels the mark "default" is worth in the choice between video streams.
+"""The number of pixels that the mark "default" is worth in the choice between video streams.
 
 Source: FFmpeg ``fftools/ffmpeg_mux_init.c``, ``map_auto_video``."""
 Matrix = tuple[int, int, int, int]
@@ -26,13 +28,8 @@ PUBLISHED_FPS, PUBLISHED_SHORT_SIDE_PX = 3, 224
 CLIP4Clip's (``preprocess/compress_video.py`` of CLIP4Clip; layer6ai-labs/xpool#12, #13)."""
 UNKNOWN_FRAMES = 1 << 29
 """Writers of an AVI that cannot go back to its header leave numbers from here on in it."""
-OTHERS = {
-    b"version https://git-lfs": "it is a Git LFS pointer; run `git lfs pull` where it came from",
-    b"<!doctype html": "it is a web page, as a failed download leaves",
-    b"<html": "it is a web page, as a failed download leaves",
-    b"pk\x03\x04": "it is a zip archive",
-}
-"""What is told from the first bytes of a file that is no video, in lower case."""
+ZIP = b"PK\x03\x04"
+"""First bytes of a zip archive, also of one that is cut short."""
 
 
 class Header(NamedTuple):
@@ -76,10 +73,13 @@ def open_video(path: Path) -> Any:
 
 
 def _looks_like(path: Path) -> str | None:
-    """Name what a download often leaves in the place of a video."""
+    """Name what a download often leaves in the place of a video; None: it is nothing of these."""
+    if is_lfs_pointer(path):
+        return "it is a Git LFS pointer; run `git lfs pull` where it came from"
+    if is_web_page(path):
+        return "it is a web page, as a failed download leaves"
     with path.open("rb") as file:
-        start = file.read(64).lstrip().lower()
-    return next((name for word, name in OTHERS.items() if start.startswith(word)), None)
+        return "it is a zip archive" if file.read(len(ZIP)) == ZIP else None
 
 
 def video_stream(container: Any) -> tuple[Any, list[str]]:

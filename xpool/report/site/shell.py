@@ -1,4 +1,4 @@
-"""What all pages of a report have in common: navigation, looks, and tables that sort and filter.
+"""The parts that all pages of a report share: navigation, looks, tables that sort and filter.
 
 A page opens without a network and needs no other file. Sorting is sortable-tablesort 4.1.7
 (github.com/tofsjonas/sortable, Unlicense), which lies in ``page/`` as it was released.
@@ -18,7 +18,7 @@ PAGES = {
     "errors": "Where X-Pool wins and loses, its worst queries with what it found instead, videos "
     "that turn up for many texts, and misses that are right for their caption.",
 }
-"""Pages of notebooks, and what each answers."""
+"""The pages that notebooks make, each with the question that it answers."""
 _SYNTHETIC = (
     "SYNTHETIC: everything here comes from generated videos. It shows whether the pipeline works "
     "and says nothing about the real benchmarks."

@@ -14,9 +14,9 @@ from xpool.report.typesetting import csv_link, data_url
 
 Encoding = Mapping[str, Any]
 DRAWING: Encoding = {"lossless": True, "method": 1}
-"""Exact, and smaller than a PNG file."""
+"""WebP for drawings: exact, and smaller than a PNG file."""
 PHOTOGRAPH: Encoding = {"quality": 80}
-"""A fifth of a PNG file, and six times as fast as an exact one."""
+"""WebP for photographs: a fifth of a PNG file, and six times as fast as an exact one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,9 +25,9 @@ class Shown:
 
     picture: Path
     alt: str
-    """What it shows, for those who do not see it."""
+    """Words that tell what the picture shows, for those who do not see it."""
     data: pd.DataFrame
-    """What it draws."""
+    """The numbers that the picture draws, for download."""
     encoding: Encoding = field(default_factory=lambda: DRAWING)
 
     def _repr_html_(self) -> str:
