@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
@@ -178,3 +179,9 @@ def write_records(setting: str, cells, **changes):
         ):
             folder.mkdir(parents=True, exist_ok=True)
             (folder / RECORD).write_text(json.dumps(content))
+
+
+def mapped_kib(folder: Path) -> int:
+    """Return how much of a folder's files this process has mapped into memory, in KiB."""
+    maps = psutil.Process().memory_maps(grouped=False)
+    return sum(m.rss for m in maps if Path(m.path).parent == folder.resolve()) // 1024

@@ -118,7 +118,7 @@ def test_embeddings_are_those_of_the_pipeline_but_for_the_decoder(tmp_path):
     }
     videos = list(dict.fromkeys(own.texts["video_id"][judged]))
     rows, mask = own.sampled(videos, 4, frames)
-    expected = own.frames[rows]
+    expected = own.frames(rows)
     for cache in found.values():
         assert cache.texts.equals(own.texts[judged].reset_index(drop=True))
         assert cache.text.equal(own.text[np.flatnonzero(judged)])
@@ -128,7 +128,7 @@ def test_embeddings_are_those_of_the_pipeline_but_for_the_decoder(tmp_path):
         assert (cache.dim, cache.logit_scale) == (own.dim, own.logit_scale)
         assert cache.sampled(videos, 4, frames)[1].equal(mask)
     embedded = {
-        name: cache.frames[cache.sampled(videos, 4, frames)[0]] for name, cache in found.items()
+        name: cache.frames(cache.sampled(videos, 4, frames)[0]) for name, cache in found.items()
     }
     assert np.allclose(embedded["pyav"], expected, atol=1e-5)
     assert np.allclose(embedded["decord"], expected, atol=0.1)

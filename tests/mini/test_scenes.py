@@ -141,7 +141,7 @@ def test_the_stage_writes_what_a_frozen_run_reads_and_the_same_again():
     cache = EmbeddingCache(folder)
     assert len(cache.texts) == len(cache.text) == 6 * 5 + 4 * 2
     rows, mask = cache.sampled(["val0", "train3"], 4, frames())
-    embeddings = cache.frames[rows]
+    embeddings = cache.frames(rows)
     assert embeddings.shape == (2, 4, 16)
     assert mask.all()
     assert torch.isfinite(embeddings).all()

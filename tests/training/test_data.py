@@ -8,10 +8,11 @@ import worlds
 from made_cells import FRAMES, cell
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
+import xpool.data.frame_cache
 from xpool.data import transforms
 from xpool.project.seeds import seed_for
 from xpool.training.cell import new_model
-from xpool.training.data import Batch, FrameData
+from xpool.training.data import Batch, EmbeddingData, FrameData
 from xpool.training.fit import new_optimizer, update
 from xpool.training.loader import on_device
 from xpool.training.model import total
@@ -186,3 +187,15 @@ def test_a_step_does_not_wait_for_the_gpu(data, rows, precision):
         update(model, second, optimizer, accelerator, a_cell.train)
     finally:
         torch.cuda.set_sync_debug_mode("default")
+
+
+def test_an_epoch_of_embeddings_has_a_bounded_part_in_memory(tmp_path, monkeypatch):
+    """Of LSMDC, with 512 dimensions: 2.6 GB of frames, and as much of words."""
+    monkeypatch.setattr(xpool.data.frame_cache, "RESIDENT", 1 << 20)
+    worlds.write_embeddings(tmp_path / "msvd", (8000, 2, 2), 1)
+    size = sum((tmp_path / "msvd" / name).stat().st_size for name in ("frames.npy", "words.bin"))
+    assert size > 4 << 20
+    data = EmbeddingData(tmp_path / "msvd", cell().train, FRAMES, words=True)
+    for rows in np.random.default_rng(0).permutation(8000).reshape(-1, 2)[:500]:
+        data.batch(rows, 0)
+        assert worlds.mapped_kib(tmp_path / "msvd") < 2 << 10

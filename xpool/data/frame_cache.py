@@ -36,6 +36,39 @@ JPEG_INDEX = INDEX.append(pa.field("sizes", pa.list_(pa.int32())))
 """Index of frames that are stored as JPEG: also the bytes of each frame."""
 JPEG_QUALITY, NO_SUBSAMPLING = 95, 0
 """Chosen by what they cost in pixels and bytes: docs/running/cost.md."""
+RESIDENT = 1 << 28
+"""Bytes that are read of mapped files before their pages leave the process's memory."""
+AROUND = 1 << 18
+"""Bytes that Linux may map around those that are read; how many depends on the file system."""
+
+
+class Mapped:
+    """Files that are read through memory maps, of which a bounded part is in memory.
+
+    The system drops pages of a mapped file when it runs short of memory, but until then they count
+    as the process's own: a pass over LSMDC's frames would seem to hold all 350 GB.
+    """
+
+    def __init__(self) -> None:
+        self._maps: list[mmap.mmap] = []
+        self._read = 0
+
+    def add(self, file: mmap.mmap) -> None:
+        """Take in a file that is mapped read-only or privately, and never written to."""
+        self._maps.append(file)
+
+    def read(self, size: int, places: int = 1) -> None:
+        """Note that this many bytes are about to be read, and at how many places.
+
+        What was dropped can be read again: it stays in the system's cache of files, from where it
+        comes back in microseconds.
+        """
+        size += places * AROUND
+        self._read += size
+        if self._read > RESIDENT:
+            for file in self._maps:
+                file.madvise(mmap.MADV_DONTNEED)
+            self._read = size
 
 
 Frames = tuple[str, NDArray[np.uint8], NDArray[np.integer[Any]], int]
@@ -155,6 +188,7 @@ class FrameCache:
             self._frame_ends = np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)])
             self._bytes = np.diff(self._frame_ends[self._starts])
         self._shards: dict[int, mmap.mmap] = {}
+        self._mapped = Mapped()
         self._check_sizes()
 
     @property
@@ -175,7 +209,7 @@ class FrameCache:
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out the open files; the receiving process opens its own."""
-        return self.__dict__ | {"_shards": {}}
+        return self.__dict__ | {"_shards": {}, "_mapped": Mapped()}
 
     def __contains__(self, video_id: object) -> bool:
         """Return whether the cache holds a video."""
@@ -211,11 +245,10 @@ class FrameCache:
         """Return the bytes of a video in its shard."""
         shard, start = int(self._shard[row]), int(self._offset[row])
         if shard not in self._shards:
-            for last in list(self._shards.values())[-1:]:
-                # who reads shard after shard needs none twice; others have all mapped soon
-                last.madvise(mmap.MADV_DONTNEED)
             with (self._folder / shard_name(shard)).open("rb") as file:
                 self._shards[shard] = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            self._mapped.add(self._shards[shard])
+        self._mapped.read(int(self._bytes[row]))
         return np.frombuffer(self._shards[shard], np.uint8, int(self._bytes[row]), start)
 
     def _pixels(self, row: int, positions: Sequence[int]) -> NDArray[np.uint8]:
@@ -291,4 +324,3 @@ class FrameCache:
                     f"{self._folder}: the frames of {video_id} have changed since they were "
                     "written (their checksum differs); run the stage frames again"
                 )
-        self._shards = {}  # else whoever reads all videos next would drop none

@@ -1,8 +1,10 @@
 """Cached embeddings of a benchmark, for runs with a frozen encoder."""
 
 import json
+import mmap
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pandas as pd
@@ -10,7 +12,7 @@ import torch
 from torch import Tensor
 
 from xpool.blocks.words import Words
-from xpool.data.frame_cache import FramesParams
+from xpool.data.frame_cache import FramesParams, Mapped
 from xpool.data.sampling import positions_for
 from xpool.encoders.text_transformer import read_text_transformer
 from xpool.pooling import TextTransformer
@@ -27,7 +29,6 @@ class EmbeddingCache:
     Attributes:
         texts: rows of the manifest whose video has frames; row i belongs to ``text[i]``.
         text: ``(text, dim)`` raw embeddings.
-        frames: ``(frame of all videos, dim)`` raw embeddings, read from disk as needed.
         logit_scale: the encoder's initial contrastive scale, as a logarithm.
         dim: width of the embeddings.
     """
@@ -43,14 +44,28 @@ class EmbeddingCache:
         self.texts = pd.read_parquet(folder / "texts.parquet")
         self.text = torch.from_numpy(np.load(folder / "text.npy"))
         self._index = pd.read_parquet(folder / "videos.parquet").set_index("video_id")
+        self._mapped = Mapped()
         # "c": a private copy of what is written, and none of what is read
-        self.frames = torch.from_numpy(np.load(folder / "frames.npy", mmap_mode="c"))
+        self._frames = self._tensor(np.load(folder / "frames.npy", mmap_mode="c"))
         self._folder = folder
+
+    def _tensor(self, array: np.memmap) -> Tensor:
+        self._mapped.add(cast(mmap.mmap, array.base))
+        return torch.from_numpy(array)
+
+    def frames(self, rows: Tensor) -> Tensor:
+        """Return ``(video, frame, dim)`` raw embeddings, by rows of :meth:`sampled`."""
+        self.read(rows.numel(), len(rows))
+        return self._frames[rows]
+
+    def read(self, rows: int, places: int) -> None:
+        """Note that rows of frames or words are about to be read, of so many videos or texts."""
+        self._mapped.read(rows * self.dim * self._frames.element_size(), places)
 
     def sampled(
         self, video_ids: Sequence[str], count: int, params: FramesParams
     ) -> tuple[Tensor, Tensor]:
-        """Return the ``(video, count)`` rows of sampled frames in :attr:`frames`, and their mask.
+        """Return the ``(video, count)`` rows of sampled frames for :meth:`frames`, and their mask.
 
         Raises:
             InputError: the cache lacks a frame that the sampling rule needs.
@@ -77,6 +92,8 @@ class EmbeddingCache:
     def words(self) -> Words:
         """Return the words of each row of :attr:`texts`, from a file that is read as it is needed.
 
+        Who takes values calls :meth:`read`.
+
         Raises:
             InputError: the cache has none.
         """
@@ -86,14 +103,14 @@ class EmbeddingCache:
                 f"{file}: not found; a method wants words: set embeddings.words in params.yaml to "
                 f"true, and run `dvc repro embeddings@{self._folder.name}`"
             )
-        values = np.memmap(file, np.float32, "c").reshape(-1, self.dim)
+        values = self._tensor(np.memmap(file, np.float32, "c")).reshape(-1, self.dim)
         count = torch.tensor(self.texts["n_tokens"].to_numpy(np.int64))
         if int(count.sum()) != len(values):
             raise InputError(
                 f"{file}: {len(values)} words, but texts.parquet beside it counts "
                 f"{int(count.sum())}; run `dvc repro embeddings@{self._folder.name}`"
             )
-        return Words.of(torch.from_numpy(values), count)
+        return Words.of(values, count)
 
     def text_transformer(self) -> TextTransformer:
         """Return the encoder's text transformer, for methods that start from it."""

@@ -146,9 +146,10 @@ class EmbeddingData:
         videos = self._video_of_text[rows]
         own, count = torch.arange(len(rows)), len(rows)
         text, mask = self._cache.text[rows], self._mask[videos]
-        frames = self._cache.frames[self._sampled[videos]]
+        frames = self._cache.frames(self._sampled[videos])
         if self._words is None:
             return Batch(text, (frames,), mask, own, count, None)
+        self._cache.read(len(rows) * self._longest, len(rows))
         # as wide for every process, since they exchange them
         words, word_mask = self._words[torch.from_numpy(rows)].padded(self._longest)
         text = torch.cat([text[:, None], words], dim=1)
@@ -164,11 +165,13 @@ class EmbeddingData:
         device = towers.logit_scale.device
         rows, words = texts.index.to_list(), None
         if self._words is not None:
-            own = self._words[torch.tensor(rows)].alone().to(device)
+            some = self._words[torch.tensor(rows)]
+            self._cache.read(int(some.count.sum()), len(some))
+            own = some.alone().to(device)
             words = replace(own, values=towers.text(own.values))
         return Gallery(
             towers.text(self._cache.text[rows].to(device)),
-            towers.frames(self._cache.frames[self._sampled[videos]].to(device)),
+            towers.frames(self._cache.frames(self._sampled[videos]).to(device)),
             self._mask[videos].to(device),
             texts[["caption_id", "video_id"]].reset_index(drop=True),
             video_ids,
