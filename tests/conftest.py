@@ -66,8 +66,11 @@ LONGEST_FIRST = (
     "test_real_clips",
     "test_fine_tuning",
     "test_features_end_to_end",
+    "test_documented_commands",
+    "test_imported",
     "test_pipeline",
     "test_encoders",
+    "test_processes",
 )
 
 

@@ -47,14 +47,15 @@ class Project:
         """
         self.folder, self.commands = folder, commands
         folder.mkdir(parents=True)
-        ignore = shutil.ignore_patterns("__pycache__", "cache", "tmp", ".ipynb_checkpoints")
+        ignore = shutil.ignore_patterns("cache", "tmp", ".ipynb_checkpoints")
         for name in COPIED:
             source = TOP / name
             if source.is_dir():
                 shutil.copytree(source, folder / name, ignore=ignore)
             else:
                 shutil.copy(source, folder / name)
-        (folder / ".gitignore").write_text("/data/\n/results/\n/reports/\n/.work/\n/.optuna/\n")
+        made = ["__pycache__/", "/data/", "/results/", "/reports/", "/.work/", "/.optuna/"]
+        (folder / ".gitignore").write_text("\n".join(made))
         (folder / "params.yaml").write_text((TOP / "params.yaml").read_text())
         self.change(**SMALL | changes)
         for command in (
@@ -79,8 +80,10 @@ class Project:
     @property
     def environment(self):
         """As `make repro` sets it, with the copy's code before the installed one."""
+        return self._environment([str(self.commands)] if self.commands else [])
+
+    def _environment(self, own):
         bin_folder = str(Path(sys.executable).parent)
-        own = [str(self.commands)] if self.commands else []
         # bytecode is written, as on a user's machine
         inherited = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
         return inherited | {
@@ -104,11 +107,14 @@ class Project:
         return self.run("dvc", "repro", *flags, **options)
 
     def repro_killed_when(self, seen, *flags, timeout=300):
-        """Start the pipeline and SIGKILL `dvc` alone when ``seen()``; its stage must end too."""
+        """Start the pipeline and SIGKILL `dvc` alone when ``seen()``; its stage must end too.
+
+        Its stages are processes of their own.
+        """
         log = self.folder / "killed.log"
         with log.open("w") as output:
             process = subprocess.Popen(
-                ["dvc", "repro", *flags], cwd=self.folder, env=self.environment,
+                ["dvc", "repro", *flags], cwd=self.folder, env=self._environment([]),
                 stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
             )  # fmt: skip
             deadline = time.monotonic() + timeout

@@ -1,11 +1,13 @@
 """Commands of the pipeline without their seconds of imports, for tests that run all stages.
 
 :func:`serving` starts a process that has imported what stages use, and a folder with a ``python``
-that hands ``python -m xpool ...`` to it. DVC runs the stages as ever; each then runs in a fork.
-For copies of the project whose code is that of the server, and for runs that nobody kills.
+and an ``xpool`` that hand their commands to it. DVC runs the stages as ever; each then runs in a
+fork, and so do the kernels of its notebooks. Only libraries are there already: the project's own
+code is imported anew, from the folders of PYTHONPATH. For runs that nobody kills.
 """
 
 import contextlib
+import gc
 import importlib
 import os
 import runpy
@@ -19,15 +21,28 @@ from collections.abc import Iterator
 from pathlib import Path
 
 TOP = Path(__file__).resolve().parent.parent
-LIBRARIES = ("open_clip", "optuna_dashboard", "torch._dynamo")
-"""Libraries that stages import inside functions."""
+LIBRARIES = (
+    "open_clip",
+    "optuna_dashboard",
+    "torch._dynamo",
+    "nbclient",
+    "nbconvert",
+    "matplotlib.pyplot",
+    "ipykernel.kernelapp",
+)
+"""Libraries that stages import inside functions, and those of kernels."""
 CLIENT = """#!{python} -SE
-import os, pickle, socket, sys
-if sys.argv[1:3] != ["-m", "xpool"]:
+import os, pickle, signal, socket, sys
+if sys.argv[0].endswith("/xpool"):
+    module, words = "xpool", sys.argv[1:]
+elif sys.argv[1:2] == ["-m"] and sys.argv[2] in ("xpool", "ipykernel_launcher"):
+    module, words = sys.argv[2], sys.argv[3:]
+else:
     os.execv({python!r}, [{python!r}, *sys.argv[1:]])
+signal.signal(signal.SIGINT, signal.SIG_IGN)  # which kernels get at their end
 with socket.socket(socket.AF_UNIX) as server:
     server.connect({address!r})
-    task = pickle.dumps((sys.argv[3:], os.getcwd(), dict(os.environ)))
+    task = pickle.dumps((module, words, os.getcwd(), dict(os.environ)))
     socket.send_fds(server, [len(task).to_bytes(8)], [0, 1, 2])
     server.sendall(task)
     sys.exit(int(server.recv(8) or b"1"))
@@ -35,23 +50,20 @@ with socket.socket(socket.AF_UNIX) as server:
 
 
 @contextlib.contextmanager
-def serving(folder: Path, *code: Path) -> Iterator[Path]:
-    """Yield a folder for the front of PATH; the server ends with the block.
-
-    Args:
-        folder: for the socket and the ``python``.
-        code: the top of the checkout whose code the server imports, and further folders to import
-            from; none: this checkout.
-    """
+def serving(folder: Path) -> Iterator[Path]:
+    """Yield a folder for the front of PATH, made in ``folder``; the server ends with the block."""
     address, python = folder / "socket", folder / "bin" / "python"
     python.parent.mkdir(parents=True)
-    python.write_text(CLIENT.format(python=sys.executable, address=str(address)))
-    python.chmod(0o755)
+    for program in (python, python.with_name("xpool")):
+        program.write_text(CLIENT.format(python=sys.executable, address=str(address)))
+        program.chmod(0o755)
     environment = os.environ | {
-        "PYTHONPATH": os.pathsep.join(map(str, code or [TOP])),
+        "PYTHONPATH": str(TOP),
         "OMP_WAIT_POLICY": "PASSIVE",
+        "JPY_PARENT_PID": "1",  # read at import: a kernel is no program of its own
     }
-    server = subprocess.Popen([sys.executable, __file__, str(address)], env=environment)
+    command = [sys.executable, __file__, str(address), str(python)]
+    server = subprocess.Popen(command, env=environment)
     try:
         while not address.exists():
             assert server.poll() is None, "the server ended"
@@ -62,13 +74,20 @@ def serving(folder: Path, *code: Path) -> Iterator[Path]:
         server.wait()
 
 
-def serve(address: str) -> None:
-    """Run each command that comes in a fork of this process."""
+def serve(address: str, python: str) -> None:
+    """Run each command that comes in a fork of this process, and what it starts by ``python``."""
     from xpool.project.fingerprints import modules
 
     for name in (*LIBRARIES, *modules()):
         if not name.startswith("notebooks."):
             importlib.import_module(name)
+    own = {path.name for path in TOP.iterdir()}
+    for name in list(sys.modules):
+        if name.partition(".")[0] in own:
+            del sys.modules[name]
+    del sys.path[0]  # the folder of this file
+    sys.executable = python
+    gc.freeze()  # a collection in a fork would visit all this, and copy it
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # forks leave no zombies
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(f"{address}.new")
@@ -91,14 +110,17 @@ def _run(client: socket.socket) -> None:
     for number, stream in enumerate(streams):
         os.dup2(stream, number)
     with client.makefile("rb") as task:
-        arguments, folder, environment = pickle.loads(task.read(int.from_bytes(size)))
+        module, words, folder, environment = pickle.loads(task.read(int.from_bytes(size)))
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
-    sys.argv = ["xpool", *arguments]
+    sys.path[:0] = [folder, *environment.get("PYTHONPATH", folder).split(os.pathsep)]
+    sys.argv = [module, *words]
+    if module != "xpool":  # kernels set MPLBACKEND, too late here
+        sys.modules["matplotlib"].rcParams["backend"] = "module://matplotlib_inline.backend_inline"
     status = 0
     try:
-        runpy.run_module("xpool", run_name="__main__")
+        runpy.run_module(module, run_name="__main__")
     except SystemExit as ended:
         status = ended.code if isinstance(ended.code, int) else 1
     except BaseException:
@@ -111,4 +133,4 @@ def _run(client: socket.socket) -> None:
 
 
 if __name__ == "__main__":
-    serve(sys.argv[1])
+    serve(*sys.argv[1:])

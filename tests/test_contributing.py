@@ -9,7 +9,6 @@ import pandas as pd
 import pytest
 import yaml
 from projects import Project
-from stage_server import serving
 
 TOP = Path(__file__).resolve().parents[1]
 KINDS = {
@@ -50,10 +49,11 @@ def test_there_is_a_recipe_of_each_kind():
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory):
+def project(tmp_path_factory, commands):
     """A copy with one of each kind added, as CONTRIBUTING says and in no other way."""
     made = Project(
         tmp_path_factory.mktemp("contributing") / "project",
+        commands,
         benchmarks=["msvd"],
         generate__benchmarks=["msvd"],
         studies={"own_models": [], "trained_models": []},
@@ -70,9 +70,7 @@ def project(tmp_path_factory):
         params = yaml.safe_load((made.folder / "params.yaml").read_text())
         merge(params, additions)
         (made.folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
-    with serving(tmp_path_factory.mktemp("server"), made.folder, elsewhere) as made.commands:
-        made.repro("results", f"ablate@{made.added['study']}")
-    made.commands = None
+    made.repro("results", f"ablate@{made.added['study']}")
     return made
 
 

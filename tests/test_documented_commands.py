@@ -101,9 +101,6 @@ def project(tmp_path_factory):
     )
     shutil.copy(TOP / "Makefile", made.folder)
     with serving(folder) as commands_folder:
-        xpool = commands_folder / "xpool"
-        xpool.write_text('#!/bin/sh\nexec python -m xpool "$@"\n')
-        xpool.chmod(0o755)
         make = commands_folder / "make"  # its environment is this one
         make.write_text(f'#!/bin/sh\nexec {shutil.which("make")} -o setup "$@"\n')
         make.chmod(0o755)

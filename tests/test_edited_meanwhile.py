@@ -11,10 +11,11 @@ SAMPLING = "xpool/data/sampling.py"
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory):
+def project(tmp_path_factory, commands):
     """A project of one benchmark; its stage `manifest` runs what `edit.sh` holds before it ends."""
     made = Project(
         tmp_path_factory.mktemp("edited") / "project",
+        commands,
         benchmarks=["msvd"],
         generate__benchmarks=["msvd"],
         generate__msvd__videos={"train": 4, "val": 2, "test": 2},

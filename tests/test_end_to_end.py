@@ -15,7 +15,6 @@ from browser import (
     text_when,
 )
 from projects import Project
-from stage_server import serving
 
 from xpool.report.site.shell import PAGES
 
@@ -45,9 +44,9 @@ def published(project):
     return [p for top in ("data", "results") for p in (project.folder / top).rglob("*.*")]
 
 
-def copied(folder, **changes):
+def copied(folder, commands):
     """A copy in which a file `hold-decode` holds the frames, and `hold-score` X-Pool's training."""
-    made = Project(folder, **changes)
+    made = Project(folder, commands)
     for module, name, calls, word in (
         ("data/videos/decode", "decode", 5, ""),
         ("training/evaluations", "score", 1, "--method xpool"),
@@ -58,38 +57,41 @@ def copied(folder, **changes):
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory):
+def project(tmp_path_factory, commands):
     """The whole pipeline, killed with SIGKILL in the middle of frames and of training.
 
-    Whoever is killed is a process of its own; what is left of the pipeline then runs in forks.
+    Whoever is killed is a process of its own; the rest of the pipeline runs in forks.
     """
-    folder = tmp_path_factory.mktemp("e2e")
-    made = copied(folder / "project")
+    made = copied(tmp_path_factory.mktemp("e2e") / "project", commands)
     work = made.folder / ".work"
-    made.outputs, made.left = [], []
-    for held, reached in (
-        ("decode", lambda: any(p.stat().st_size for p in work.glob("frames/*/journal.jsonl"))),
-        ("score", lambda: any(work.glob("train/*xpool*/step-*"))),
+    made.outputs, made.left = [], []  # of each part, and after each kill
+    for before, held, reached in (
+        ("manifest", "decode", lambda: any(map(size, work.glob("frames/*/journal.jsonl")))),
+        ("embeddings", "score", lambda: any(work.glob("train/*xpool*/step-*"))),
     ):
+        made.outputs.append(made.repro(before))
         hold = made.folder / f"hold-{held}"
         hold.touch()
         made.repro_killed_when(reached)
         hold.unlink()
         made.outputs.append((made.folder / "killed.log").read_text())
         made.left.append({file.relative_to(made.folder).as_posix() for file in published(made)})
-    with serving(folder, made.folder) as made.commands:
-        made.outputs.append(made.repro())
-    made.commands = None
+    made.outputs.append(made.repro())
     return made
+
+
+def size(path):
+    return path.stat().st_size
 
 
 def test_a_killed_pipeline_goes_on_where_it_was(project):
     """That the results are those of one go, `test_two_runs_give_identical_results` holds."""
-    in_frames, in_training, to_the_end = project.outputs
+    _, in_frames, to_training, in_training, to_the_end = project.outputs
     assert "Running stage 'frames@msrvtt'" in in_frames
     assert not [path for path in project.left[0] if path.startswith("data/mini/frames/")]
-    assert re.search(r"resuming: \d+ of 60 videos are done", in_training), "frames did not resume"
-    assert "Running stage 'manifest" not in in_training, "what was finished ran again"
+    assert re.search(r"resuming: \d+ of 60 videos are done", to_training), "frames did not resume"
+    assert "Running stage 'manifest" not in to_training, "what was finished ran again"
+    assert "Running stage 'embeddings" not in in_training, "what was finished ran again"
     assert "data/mini/frames/msrvtt/index.parquet" in project.left[1]
     assert not [path for path in project.left[1] if path.startswith("results/mini/train/")]
     assert re.search(r"resuming at step \d+ of", to_the_end), "training did not resume"

@@ -61,10 +61,10 @@ def test_each_step_is_numbered_and_says_why_it_is_not_run():
     assert [number for number, (reason, _) in enumerate(found, 1) if reason] == [1, 9]
 
 
-def test_the_commands_lead_from_an_empty_disk_to_the_verdict(tmp_path):
+def test_the_commands_lead_from_an_empty_disk_to_the_verdict(tmp_path, commands):
     server = FaultServer()
     try:
-        project = Project(tmp_path / "project")
+        project = Project(tmp_path / "project", commands)
         (project.folder / SOURCES).write_text(serve(server, tmp_path / "official"))
         paper = paper_text(tmp_path / "official" / "clip")
         (project.folder / "settings" / "paper.yaml").write_text(paper)

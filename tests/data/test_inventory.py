@@ -158,9 +158,9 @@ def test_summary_counts_copies_like_those_of_the_published_figures():
     assert summary(videos.iloc[3:].astype(float))["rate_fps"] is None
 
 
-def paper_project(folder, disk):
+def paper_project(folder, disk, commands):
     """The paper's setting with MSVD alone, its videos behind a link, counts not checked."""
-    project = Project(folder)
+    project = Project(folder, commands)
     params = yaml.safe_load((TOP / "settings/paper.yaml").read_text())
     params |= {"benchmarks": ["msvd"], "real": ["msvd"]}
     params["studies"] = {"own_models": [], "trained_models": []}
@@ -180,9 +180,9 @@ def paper_project(folder, disk):
 
 
 @pytest.mark.slow
-def test_dvc_notices_replaced_added_and_removed_videos_behind_a_link(tmp_path):
+def test_dvc_notices_replaced_added_and_removed_videos_behind_a_link(tmp_path, commands):
     disk = tmp_path / "disk"
-    project = paper_project(tmp_path / "project", disk)
+    project = paper_project(tmp_path / "project", disk, commands)
     manifest = project.folder / "data/paper/manifest/msvd.videos.csv"
 
     def repro(**options):

@@ -5,6 +5,7 @@ stage: when a seed is added, the other seeds are not trained again, and params t
 changed back find the runs that they had made. ``make clean`` removes them.
 """
 
+import gc
 import json
 import logging
 import shutil
@@ -100,6 +101,7 @@ def _opened(
     about = inputs_of(setting(), benchmark, train.reads)
     about["training_videos"] = int(training["video_id"].nunique())
     about["training_captions"] = len(training)
+    gc.freeze()  # accelerate collects after each training, and what was imported is the most of it
     return accelerator, data, about
 
 
