@@ -84,7 +84,7 @@ verify: setup ## Confirm results from the saved runs, all or one: make verify RU
 test: setup ## Run the tests that take seconds: all but those of whole pipelines, six minutes
 	python -m pytest -m "not slow"
 
-test-slow: setup ## Run the tests that make test leaves out: some fifteen minutes
+test-slow: setup ## Run the tests that make test leaves out: some twelve minutes
 	python -m pytest -m slow
 
 check: setup ## Lint, check formatting and types
