@@ -196,6 +196,8 @@ def test_an_epoch_of_embeddings_has_a_bounded_part_in_memory(tmp_path, monkeypat
     size = sum((tmp_path / "msvd" / name).stat().st_size for name in ("frames.npy", "words.bin"))
     assert size > 4 << 20
     data = EmbeddingData(tmp_path / "msvd", cell().train, FRAMES, words=True)
-    for rows in np.random.default_rng(0).permutation(8000).reshape(-1, 2)[:500]:
+    batches = np.random.default_rng(0).permutation(8000).reshape(-1, 2)[:500]
+    for number, rows in enumerate(batches, 1):
         data.batch(rows, 0)
-        assert worlds.mapped_kib(tmp_path / "msvd") < 2 << 10
+        if number % 83 == 0:  # looking takes as long as many batches
+            assert worlds.mapped_kib(tmp_path / "msvd") < 2 << 10
