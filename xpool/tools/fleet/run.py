@@ -20,6 +20,7 @@ from xpool.tools.fleet.plan import Cell, Trials, missing_cells
 
 log = logging.getLogger(__name__)
 LOOK_S = 1.0
+"""Seconds to wait for the end of a job before the bar is brought up to date."""
 
 
 def run(
@@ -28,11 +29,11 @@ def run(
     """Train cells and run the trials of studies.
 
     Args:
-        cluster: where.
-        cells: those to train.
-        studies: those with trials to run. One without a number of them judges the trained cells,
-            and waits for them.
-        params: section ``optuna``.
+        cluster: the machines that do the work.
+        cells: the cells to train.
+        studies: the studies with trials to run. A study whose number of trials is not known yet
+            judges the trained cells, and waits for them.
+        params: section ``optuna`` of the params.
 
     Raises:
         InputError: something failed, or is still missing at the end; finished work is kept.
@@ -66,12 +67,12 @@ def run(
 
 
 class _Tasks:
-    """What was given to the cluster.
+    """The tasks that the cluster was given, and a progress bar over all of them.
 
     Attributes:
         cells: jobs that train a cell and have not ended.
         left: the number of these cells and of unfinished trials, when it was looked up last.
-        failed: what failed, each with its error.
+        failed: one line for each job and trial that failed: its name, and the error.
     """
 
     def __init__(self, cluster: Cluster, folder: Path, params: OptunaParams) -> None:
@@ -107,7 +108,7 @@ class _Tasks:
             self._cluster.submit(job, self._log(job))
 
     def watch(self, goes_on: Callable[[], bool]) -> None:
-        """Wait, and show how far all is, while a condition holds."""
+        """Wait while ``goes_on()`` is true; note the jobs that end, and move the bar."""
         while goes_on():
             for job, error in self._cluster.finished(LOOK_S):
                 self.cells.discard(job)
@@ -131,7 +132,7 @@ class _Tasks:
         self._rest_s = REST * (self._looked_s - began)
 
     def check_trials(self) -> None:
-        """Add the trials that failed for good to what failed; close the bar."""
+        """Add each trial that failed for good to :attr:`failed`, and close the bar."""
         self._show()
         self._bar.close()
         for queue in self._queues:
