@@ -57,7 +57,7 @@ class Mapped:
         """Take in a file that is mapped read-only or privately, and never written to."""
         self._maps.append(file)
 
-    def read(self, size: int, places: int = 1) -> None:
+    def note_read(self, size: int, places: int = 1) -> None:
         """Note that this many bytes are about to be read, and at how many places.
 
         What was dropped can be read again: it stays in the system's cache of files, from where it
@@ -248,7 +248,7 @@ class FrameCache:
             with (self._folder / shard_name(shard)).open("rb") as file:
                 self._shards[shard] = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
             self._mapped.add(self._shards[shard])
-        self._mapped.read(int(self._bytes[row]))
+        self._mapped.note_read(int(self._bytes[row]))
         return np.frombuffer(self._shards[shard], np.uint8, int(self._bytes[row]), start)
 
     def _pixels(self, row: int, positions: Sequence[int]) -> NDArray[np.uint8]:

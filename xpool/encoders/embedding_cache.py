@@ -55,12 +55,12 @@ class EmbeddingCache:
 
     def frames(self, rows: Tensor) -> Tensor:
         """Return ``(video, frame, dim)`` raw embeddings, by rows of :meth:`sampled`."""
-        self.read(rows.numel(), len(rows))
+        self.note_read(rows.numel(), len(rows))
         return self._frames[rows]
 
-    def read(self, rows: int, places: int) -> None:
+    def note_read(self, rows: int, places: int) -> None:
         """Note that rows of frames or words are about to be read, of so many videos or texts."""
-        self._mapped.read(rows * self.dim * self._frames.element_size(), places)
+        self._mapped.note_read(rows * self.dim * self._frames.element_size(), places)
 
     def sampled(
         self, video_ids: Sequence[str], count: int, params: FramesParams
@@ -92,7 +92,7 @@ class EmbeddingCache:
     def words(self) -> Words:
         """Return the words of each row of :attr:`texts`, from a file that is read as it is needed.
 
-        Who takes values calls :meth:`read`.
+        Whoever takes values batch after batch calls :meth:`note_read` before each.
 
         Raises:
             InputError: the cache has none.

@@ -149,7 +149,7 @@ class EmbeddingData:
         frames = self._cache.frames(self._sampled[videos])
         if self._words is None:
             return Batch(text, (frames,), mask, own, count, None)
-        self._cache.read(len(rows) * self._longest, len(rows))
+        self._cache.note_read(len(rows) * self._longest, len(rows))
         # as wide for every process, since they exchange them
         words, word_mask = self._words[torch.from_numpy(rows)].padded(self._longest)
         text = torch.cat([text[:, None], words], dim=1)
@@ -166,7 +166,7 @@ class EmbeddingData:
         rows, words = texts.index.to_list(), None
         if self._words is not None:
             some = self._words[torch.tensor(rows)]
-            self._cache.read(int(some.count.sum()), len(some))
+            self._cache.note_read(int(some.count.sum()), len(some))
             own = some.alone().to(device)
             words = replace(own, values=towers.text(own.values))
         return Gallery(

@@ -37,7 +37,7 @@ class Job:
     """A command of ours to run."""
 
     name: str
-    """Names its log."""
+    """The job's name, and that of its log file."""
     words: tuple[str, ...]
     """The words after ``python -m xpool``."""
 

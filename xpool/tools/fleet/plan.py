@@ -41,7 +41,7 @@ class Trials:
 
     @property
     def left(self) -> int:
-        """How many are to be run, as far as that is known."""
+        """The number of trials that are still to be run, as far as it is known."""
         return (self.planned or 0) - self.done
 
 
