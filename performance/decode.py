@@ -69,7 +69,7 @@ def rows(device: torch.device) -> Iterator[Row]:
 def write(raw: Path, params: GenerateParams) -> list[Video]:
     """Write the videos; return their names and paths."""
     made = plan("msrvtt", params, seed=0)
-    write_videos(made, raw, 0, "msrvtt", available_cores())
+    write_videos(made, raw, 0, "msrvtt")
     return [(video.video_id, str(video.path)) for video in made]
 
 

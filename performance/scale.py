@@ -22,7 +22,7 @@ import yaml
 
 from xpool.mini.generate import GenerateParams, layout_of, plan, write_videos
 from xpool.project import paths
-from xpool.project.command import available_cores, run_alone
+from xpool.project.command import run_alone
 from xpool.project.paths import TOP
 
 ENCODED = 2000
@@ -87,7 +87,7 @@ def write_raw(folder: Path, benchmark: str) -> None:
     videos = plan(benchmark, params, 0)
     layout_of(benchmark).write(videos, raw, np.random.default_rng(0))
     encoded = videos[:ENCODED]
-    write_videos(encoded, raw, 0, benchmark, available_cores())
+    write_videos(encoded, raw, 0, benchmark)
     for number, video in enumerate(videos[ENCODED:]):
         path = raw / video.path
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -45,7 +45,7 @@ def made(folder, commands, **changes):
             videos=videos, captions=[1, 1] if name == "lsmdc" else [2, 3], scenes=[1, 2],
             duration_s=[2.0, 3.0], rate_fps=8, sizes=[[80, 60]],
         )  # fmt: skip
-        write_benchmark(name, params, 0, raw / name, project.folder / "truth" / name, workers=1)
+        write_benchmark(name, params, 0, raw / name, project.folder / "truth" / name)
     write_clip(project.folder / "data/small-clip", width=64, heads=8, layers=4, size=32, context=77)
     return project
 

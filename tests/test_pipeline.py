@@ -39,8 +39,8 @@ def modules_of(stage):
     found = ["xpool.data.inventory" if "--list-files" in command else f"xpool.stages.{name}"]
     for method in re.findall(r"--method (\w+|\$\{[\w.]+\})", command):
         found.append("xpool.xpool" if method == "xpool" else f"baselines.{method}")
-    if name == "ablate":  # it starts workers, and its trials build any method
-        found += ["xpool.tools.study_worker", "xpool.xpool", "studies.${item.study}"]
+    if name == "ablate":  # its trials build any method
+        found += ["xpool.xpool", "studies.${item.study}"]
     return found
 
 

@@ -12,10 +12,12 @@ import time
 from collections import Counter
 from contextlib import chdir
 from pathlib import Path
+from types import SimpleNamespace
 
 import optuna
 import pandas as pd
 import pytest
+import torch
 import yaml
 from optuna.trial import TrialState
 from projects import Project
@@ -142,11 +144,11 @@ def assert_each_cell_once(project, cells, failed):
 @pytest.mark.slow
 def test_four_workers_on_one_server_and_one_of_them_killed(make, postgres_url):
     """No trial is completed twice and none is lost; the planned number holds in all."""
-    project = make(storage=postgres_url, workers=0)
+    project = make(storage=postgres_url, workers=1)
     (project.folder / "hold").touch()
     driver = project.start("ablate")
-    project.until(lambda: "make study-worker STUDY=fake" in driver.log.read_text())
-    workers = [project.start("study-worker") for _ in range(4)]
+    project.until(lambda: "16 trials planned" in driver.log.read_text())
+    workers = [project.start("study-worker") for _ in range(3)]
 
     def all_in_mid_trial():
         return len({process for _, _, process in project.said()}) == 4
@@ -164,8 +166,8 @@ def test_four_workers_on_one_server_and_one_of_them_killed(make, postgres_url):
     assert failed.params["value"] == lost
     assert failed.user_attrs[ERROR] == "its worker was killed"
     assert project.started() == dict.fromkeys(expected_cells(), 1) | {lost: 2}
-    ran = [line for w in workers for line in w.log.read_text().splitlines() if "ran " in line]
-    assert len(ran) == 3
+    logs = [process.log.read_text() for process in (driver, *workers)]
+    assert ["and all are done" in log for log in logs] == [True] * 3
     _, table = project.table()
     assert sorted(table["value"]) == sorted(expected_cells())
     assert set(table["state"]) == {"complete"}
@@ -304,43 +306,92 @@ def test_a_search_tells_of_pruned_and_failed_tries(here):
     assert {"a", "b"} <= set(rows[1])
 
 
+def test_a_stage_without_workers_says_how_to_start_some(here, caplog):
+    queue = planned(experiment(), here)
+    for _ in range(4):
+        finish(queue, {"R@1": 1.0})
+    with caplog.at_level("INFO"):
+        driver.wait("fake", [queue], here.model_copy(update={"workers": 0}))
+    assert "make study-worker STUDY=fake" in caplog.text
+
+
 class Ending:
-    """A study that could be run, for what is tested before or after."""
+    """A study that could be run, whose workers all end in one way."""
 
-    def __init__(self, monkeypatch, params, code):
-        grids = experiment()
-        self.starts = []
-        monkeypatch.setattr(driver, "_worker", self.worker)
-        self.code = code
-        self.queues = [planned(grids, params)]
+    def __init__(self, monkeypatch, params, end):
+        self.started, self.end = [], end
+        monkeypatch.setattr(driver, "_work", self.work)
+        monkeypatch.setattr(driver.time, "sleep", lambda seconds: os.sched_yield())
+        worker = driver._worker
+        monkeypatch.setattr(
+            driver, "_worker", lambda *which: self.started.append(which[-1]) or worker(*which)
+        )
+        self.queues = [planned(experiment(), params)]
 
-    def worker(self, name, slot):
-        self.starts.append(slot)
-        return subprocess.Popen([sys.executable, "-S", "-c", self.code])
+    def work(self, name, params, gpu):
+        self.end()
 
 
 def test_a_worker_that_cannot_go_on_ends_the_stage_at_once(here, monkeypatch):
-    ending = Ending(monkeypatch, here, "raise SystemExit(2)")
+    ending = Ending(monkeypatch, here, lambda: sys.exit(2))
     with pytest.raises(InputError, match=r"fake: a worker cannot go on \(above\)"):
         driver.wait("fake", ending.queues, here)
-    assert ending.starts == [0]
+    assert ending.started == [0]
 
 
 def test_workers_that_are_lost_again_and_again_end_the_stage(here, monkeypatch, capsys):
-    monkeypatch.setattr(driver.time, "sleep", lambda seconds: os.sched_yield())
-    ending = Ending(monkeypatch, here, "import os; os.kill(os.getpid(), 9)")
+    ending = Ending(monkeypatch, here, lambda: os.kill(os.getpid(), signal.SIGKILL))
     with pytest.raises(InputError, match="fake: 11 workers ended with an error"):
         driver.wait("fake", ending.queues, here)
-    assert len(ending.starts) == 11
+    assert ending.started == [0] * 11
     assert "0/" not in capsys.readouterr().err, "in a log, the bar is a line a minute"
 
 
-def test_each_worker_gets_the_next_gpu(monkeypatch):
+def test_an_interrupted_worker_ends_without_a_traceback(here, monkeypatch, capfd):
+    def interrupted(join):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(driver, "held", interrupted)
+    worker = driver._worker("fake", here, 0)
+    worker.join()
+    assert worker.exitcode == 130
+    assert capfd.readouterr().err == ""
+
+
+class Recorded:
+    """Stands for :mod:`multiprocessing`: says how workers would be started."""
+
+    def __init__(self, monkeypatch):
+        self.started = []
+        monkeypatch.setattr(driver, "get_context", self.context)
+
+    def context(self, method):
+        return SimpleNamespace(Process=lambda target, args: self.process(method, args[-1]))
+
+    def process(self, method, gpu):
+        return SimpleNamespace(start=lambda: self.started.append((method, gpu)))
+
+
+def test_each_worker_gets_the_next_gpu_which_no_fork_could_use(here, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
-    seen = []
-    monkeypatch.setattr(
-        driver.subprocess, "Popen", lambda command, env: seen.append(env["CUDA_VISIBLE_DEVICES"])
-    )
+    monkeypatch.setattr(driver, "best_device", lambda: torch.device("cuda"))
+    recorded = Recorded(monkeypatch)
     for slot in range(3):
-        driver._worker("fake", slot)
-    assert seen == ["2", "5", "2"]
+        driver._worker("fake", here, slot)
+    assert recorded.started == [("spawn", "2"), ("spawn", "5"), ("spawn", "2")]
+
+
+@pytest.mark.parametrize(
+    ("storage", "method"),
+    [
+        ("sqlite:///.optuna/studies.db", "fork"),
+        ("postgresql://user@host/studies", "spawn"),
+        ("grpc://host:1", "spawn"),
+    ],
+)
+def test_workers_are_forked_unless_they_would_share_a_connection(
+    here, monkeypatch, storage, method
+):
+    recorded = Recorded(monkeypatch)
+    driver._worker("fake", here.model_copy(update={"storage": storage}), 0)
+    assert recorded.started == [(method, None)]

@@ -6,11 +6,14 @@ A grid with a trial missing is an error, so that no table is ever made of a part
 import logging
 import os
 import shutil
-import subprocess
+import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from multiprocessing import get_context
+from multiprocessing.process import BaseProcess
+from typing import Any
 
 import optuna_dashboard
 import torch
@@ -24,12 +27,15 @@ from xpool.ablation.experiment import (
     load_study,
 )
 from xpool.ablation.queue import Queue
-from xpool.ablation.storage import OptunaParams, claim_lock, open_storage
+from xpool.ablation.storage import OptunaParams, claim_lock, is_file, open_storage
+from xpool.ablation.worker import join
+from xpool.encoders.base import best_device
 from xpool.project import paths
-from xpool.project.command import INPUT_ERROR, STARTED
+from xpool.project.command import INPUT_ERROR, STARTED, run
 from xpool.project.errors import InputError
 from xpool.project.params import setting
 from xpool.project.progress import progress
+from xpool.project.snapshot import held
 from xpool.project.workspace import WORK, work_folder
 
 log = logging.getLogger(__name__)
@@ -74,23 +80,23 @@ def wait(name: str, queues: Sequence[Queue], params: OptunaParams) -> None:
     total, left = _total(queues), _left(queues)
     restarts, look_s = 0, 0.0
     with (
-        _workers(name, params.workers) as workers,
+        _workers(name, params) as workers,
         progress(title=name, total=total, initial=total - left) as bar,
     ):
         while left:
             time.sleep(max(1.0, REST * look_s))
             began = time.process_time()
             for slot, process in enumerate(workers):
-                if process.poll() == INPUT_ERROR:
+                if process.exitcode == INPUT_ERROR:
                     raise InputError(f"{name}: a worker cannot go on (above); nothing is lost")
-                if process.poll():  # it ended with an error
+                if process.exitcode:  # it ended with an error
                     restarts += 1
                     if restarts > RESTARTS:
                         raise InputError(
                             f"{name}: {restarts} workers ended with an error (above); finished "
                             "trials are kept: fix the cause and run the same command again"
                         )
-                    workers[slot] = _worker(name, slot)
+                    workers[slot] = _worker(name, params, slot)
             for queue in queues:
                 queue.reap()
             look_s = time.process_time() - began
@@ -111,9 +117,9 @@ def _left(queues: Sequence[Queue]) -> int:
 
 
 @contextmanager
-def _workers(name: str, count: int) -> Iterator[list[subprocess.Popen[bytes]]]:
+def _workers(name: str, params: OptunaParams) -> Iterator[list[BaseProcess]]:
     """Start local workers. They end when all trials are done, or with this block."""
-    workers = [_worker(name, slot) for slot in range(count)]
+    workers = [_worker(name, params, slot) for slot in range(params.workers)]
     try:
         yield workers
     except BaseException:
@@ -122,17 +128,33 @@ def _workers(name: str, count: int) -> Iterator[list[subprocess.Popen[bytes]]]:
         raise
     finally:
         for process in workers:
-            process.wait()
+            process.join()
 
 
-def _worker(name: str, slot: int) -> subprocess.Popen[bytes]:
-    """Start one worker, on the next GPU where there are several."""
-    environment = os.environ | {STARTED: name}
+def _worker(name: str, params: OptunaParams, slot: int) -> BaseProcess:
+    """Start one worker, on the next GPU where there are several.
+
+    It is forked, since importing everything again takes as long as ten small trials; but a fork can
+    share neither a GPU nor a connection to a server.
+    """
     gpus = _gpus()
-    if len(gpus) > 1:
-        environment["CUDA_VISIBLE_DEVICES"] = gpus[slot % len(gpus)]
-    command = [sys.executable, "-m", "xpool", "study-worker", "--study", name]
-    return subprocess.Popen(command, env=environment)
+    gpu = gpus[slot % len(gpus)] if len(gpus) > 1 else None
+    forked = is_file(params) and best_device().type == "cpu"
+    context: Any = get_context("fork" if forked else "spawn")
+    process: BaseProcess = context.Process(target=_work, args=(name, params, gpu))
+    process.start()
+    return process
+
+
+def _work(name: str, params: OptunaParams, gpu: str | None) -> None:
+    """Run trials, as the command ``study-worker`` does."""
+    os.environ[STARTED] = name
+    if gpu is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpu
+    try:
+        run(lambda: held(join)([name], params))
+    except KeyboardInterrupt:  # of the whole group; the driver says so
+        sys.exit(128 + signal.SIGINT)
 
 
 def _gpus() -> list[str]:

@@ -46,6 +46,8 @@ def work(queues: Sequence[Queue]) -> int:
     while unfinished:
         for queue in list(unfinished):
             while trial := queue.claim():
+                if ran < 2:  # the first trial imports a lot too
+                    gc.freeze()  # what was imported is most of what accelerate's collections visit
                 run_trial(queue, trial, lab)
                 ran += 1
             queue.reap()
@@ -155,8 +157,8 @@ def _keep(trial: Trial, outcome: Outcome) -> None:
         )
 
 
-def join(names: Sequence[str], params: OptunaParams) -> int:
-    """Run trials of some studies until all are done; return how many this process ran.
+def join(names: Sequence[str], params: OptunaParams) -> None:
+    """Run trials of some studies until all are done.
 
     Args:
         names: files of ``studies/``.
@@ -178,5 +180,4 @@ def join(names: Sequence[str], params: OptunaParams) -> int:
                 f"code, params and data ({paths.embeddings(setting(), experiment.benchmark)})"
             )
         queues.append(Queue(experiment, storage, lock))
-    gc.freeze()  # accelerate collects after each training, and what was imported is the most of it
-    return work(queues)
+    log.info("%s: ran %d trials, and all are done", ", ".join(names), work(queues))

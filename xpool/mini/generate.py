@@ -8,9 +8,8 @@ import dataclasses
 import itertools
 import logging
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
-from multiprocessing import get_context
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Self
 
@@ -21,7 +20,7 @@ from pydantic import Field, model_validator
 from xpool.data.benchmark import SPLITS, Durations, Layout, Split, load
 from xpool.mini import drawing, world
 from xpool.mini.limits import LEAST_FRAMES_PER_SCENE, AtLeastOne, FloatRange, IntRange
-from xpool.project.command import die_with_parent
+from xpool.project.command import available_cores, side_by_side
 from xpool.project.errors import InputError
 from xpool.project.params import Section
 from xpool.project.progress import progress
@@ -231,19 +230,14 @@ def write_video(
         container.mux(stream.encode(None))  # flushes the encoder
 
 
-def write_videos(
-    videos: Sequence[Video], folder: Path, seed: int, benchmark: str, workers: int
-) -> None:
-    """Draw and encode all videos into the folder, in parallel processes."""
-    workers = min(workers, len(videos))
-    chunks = [videos[start :: workers * 4] for start in range(workers * 4)]
-    with (
-        ProcessPoolExecutor(workers, get_context("spawn"), die_with_parent) as pool,
-        progress(title=f"generate {benchmark}", total=len(videos), unit="video") as bar,
-    ):
-        jobs = [pool.submit(_write_chunk, chunk, folder, seed, benchmark) for chunk in chunks]
-        for job in as_completed(jobs):
-            bar.update(job.result())
+def write_videos(videos: Sequence[Video], folder: Path, seed: int, benchmark: str) -> None:
+    """Draw and encode all videos into the folder, on all cores."""
+    parts = min(4 * available_cores(), len(videos))
+    chunks = [videos[start::parts] for start in range(parts)]
+    write = partial(_write_chunk, folder=folder, seed=seed, benchmark=benchmark)
+    with progress(title=f"generate {benchmark}", total=len(videos), unit="video") as bar:
+        for written in side_by_side(write, chunks, f"generate {benchmark}: a process"):
+            bar.update(written)
 
 
 def _write_chunk(videos: Sequence[Video], folder: Path, seed: int, benchmark: str) -> int:
@@ -284,7 +278,7 @@ def write_truth(videos: Sequence[Video], folder: Path) -> None:
 
 
 def write_benchmark(
-    benchmark: str, params: GenerateParams, seed: int, raw: Path, truth: Path, workers: int
+    benchmark: str, params: GenerateParams, seed: int, raw: Path, truth: Path
 ) -> None:
     """Write the official files and videos to ``raw``, and their scenes to ``truth``."""
     videos = plan(benchmark, params, seed)
@@ -292,7 +286,7 @@ def write_benchmark(
     rng = np.random.default_rng(seed_for("generate", seed, benchmark, "annotations"))
     layout_of(benchmark).write(videos, raw, rng)
     write_truth(videos, truth)
-    write_videos(videos, raw, seed, benchmark, workers)
+    write_videos(videos, raw, seed, benchmark)
     log.info(
         "%s: %d videos, %d scenes, %d captions",
         benchmark,

@@ -19,7 +19,6 @@ def main(
     from xpool.data.inventory import write_listing
     from xpool.mini.generate import GenerateParams, write_benchmark
     from xpool.project import paths, snapshot
-    from xpool.project.command import available_cores
     from xpool.project.fingerprints import fingerprint
     from xpool.project.params import read
     from xpool.project.workspace import publish, work_folder
@@ -30,7 +29,7 @@ def main(
     with work_folder("generate", benchmark, digest) as work:
         for left_over in work.iterdir():  # of a killed run; it takes seconds to start anew
             shutil.rmtree(left_over)
-        write_benchmark(benchmark, params, seed, work / "raw", work / "truth", available_cores())
+        write_benchmark(benchmark, params, seed, work / "raw", work / "truth")
         listing = paths.files("mini", benchmark)
         write_listing(work / "raw", benchmark, listing, by_content=True)
         snapshot.untouched()  # by the processes that drew and encoded

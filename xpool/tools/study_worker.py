@@ -1,11 +1,8 @@
 """Run trials of studies: as many processes, on as many machines, as share its storage."""
 
-import logging
 from typing import Annotated
 
 import typer
-
-log = logging.getLogger(__name__)
 
 
 def main(
@@ -22,5 +19,4 @@ def main(
     from xpool.ablation.worker import join
     from xpool.project.params import read
 
-    ran = join(study, read("optuna", OptunaParams))
-    log.info("%s: ran %d trials, and all are done", ", ".join(study), ran)
+    join(study, read("optuna", OptunaParams))

@@ -79,6 +79,7 @@ def pretrain(params: PretrainParams, folder: Path) -> None:
     model = _with_rows(whole, config, kept).to(device).train()
     preprocess = whole.visual.preprocess_cfg
     mean, std = (torch.tensor(preprocess[k]).reshape(3, 1, 1) for k in ("mean", "std"))
+    normalised = pixels.float().div_(255).sub_(mean).div_(std)  # once: it is a tenth of a step
     decayed = [p for p in model.parameters() if p.ndim >= 2]
     others = [p for p in model.parameters() if p.ndim < 2]
     groups = [
@@ -95,8 +96,7 @@ def pretrain(params: PretrainParams, folder: Path) -> None:
     ):
         for step, rows in enumerate(bar):
             set_rates(optimizer, step, params.steps, params.warmup)
-            images = ((pixels[rows].float() / 255 - mean) / std).to(device)
-            inputs = images, tokens[rows].to(device)
+            inputs = normalised[rows].to(device), tokens[rows].to(device)
             outputs = list(cores.map(lambda tower, batch: tower(batch), towers, inputs))
             image, text = leaves = [output.detach().requires_grad_() for output in outputs]
             cosines = functional.normalize(text, dim=-1) @ functional.normalize(image, dim=-1).T
