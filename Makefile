@@ -30,7 +30,7 @@ comma := ,
 empty :=
 METHODS := $(subst $(empty) $(empty),$(comma),$(patsubst baselines/%.py,%,$(filter-out %/__init__.py,$(wildcard baselines/*.py))))
 
-.PHONY: help setup repro check-paper wide methods dashboard demo study-worker verify test test-slow check bench doctor docs setting lock clean
+.PHONY: help setup repro check-paper wide methods dashboard demo study-worker verify test check bench doctor docs setting lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-12s %s\n", $$1, $$2}'
@@ -81,11 +81,8 @@ study-worker: setup ## Run trials of a study beside other workers: make study-wo
 verify: setup ## Confirm results from the saved runs, all or one: make verify RUN=results/mini/train/xpool/msvd/0
 	@python -m xpool verify $(RUN)
 
-test: setup ## Run the tests that take seconds: all but those of whole pipelines, six minutes
-	python -m pytest -m "not slow"
-
-test-slow: setup ## Run the tests that make test leaves out: some twelve minutes
-	python -m pytest -m slow
+test: setup ## Run the tests that take seconds, in six minutes; make test ALL=1 runs whole pipelines too, in sixteen
+	python -m pytest $(if $(ALL),,-m "not slow")
 
 check: setup ## Lint, check formatting and types
 	ruff check .

@@ -288,8 +288,8 @@ def test_two_runs_give_identical_results(project, tmp_path, commands):
         ({"baselines": ["mean_pol"]}, "baselines: no file baselines/mean_pol.py"),
     ],
 )
-def test_bad_params_stop_the_pipeline_at_once(tmp_path, changes, message):
-    project = Project(tmp_path / "bad", **changes)
+def test_bad_params_stop_the_pipeline_at_once(tmp_path, commands, changes, message):
+    project = Project(tmp_path / "bad", commands, **changes)
     output = project.repro(fails=True)
     lines = [line for line in output.splitlines() if line.startswith("error: ")]
     assert len(lines) == 1

@@ -30,6 +30,7 @@ FAST = {
     "train__compile": False,
     "train__epochs": 1,
     "ablations__scene_diversity__draws": 1,
+    "ablations__scene_diversity__distractors": [0, 2],
     **{f"ablations__{name}__epochs": 1 for name in SHIPPED["ablations"]},
 }
 

@@ -123,9 +123,9 @@ LISTED = [
 
 
 @pytest.fixture(scope="module")
-def checked(tmp_path_factory):
+def checked(tmp_path_factory, commands):
     """A copy of the project in which DVC has run the check, with what DVC says of it."""
-    project = Project(tmp_path_factory.mktemp("pipeline") / "copy")
+    project = Project(tmp_path_factory.mktemp("pipeline") / "copy", commands)
     project.run("dvc", "repro", "check")
     return project, json.loads(project.run("dvc", "status", "--json"))
 

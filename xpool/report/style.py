@@ -34,11 +34,12 @@ STYLE = {
     "font.family": FONT,
     "svg.hashsalt": "xpool",
 }
-_METADATA: dict[str, dict[str, Any]] = {
-    "svg": {"Date": None, "Creator": None},
-    "png": {"Software": None},
+_OPTIONS: dict[str, dict[str, Any]] = {
+    "svg": {"metadata": {"Date": None, "Creator": None}},
+    "png": {"metadata": {"Software": None}, "pil_kwargs": {"compress_level": 4}},
 }
-"""Entries of a picture's metadata that are left out: dates and versions of matplotlib."""
+"""How each format is written: without dates and versions of matplotlib; and PNG in half the time
+that one byte in 25 fewer would take."""
 
 
 def colours(methods: Iterable[str]) -> dict[str, str]:
@@ -112,5 +113,5 @@ def save(
     with mpl.rc_context(STYLE):
         for suffix in formats:
             with replacing(folder / f"{name}.{suffix}", "wb") as file:
-                figure.savefig(file, format=suffix, dpi=dpi, metadata=_METADATA[suffix])
+                figure.savefig(file, format=suffix, dpi=dpi, **_OPTIONS[suffix])
     return folder / f"{name}.png"

@@ -184,9 +184,9 @@ def test_what_does_not_fit_is_refused_before_anything_is_written(paper, files):
 
 @pytest.mark.slow
 def test_in_the_mini_setting_the_papers_file_gets_the_lines_and_dvc_finds_its_stages(
-    tmp_path, files
+    tmp_path, files, commands
 ):
-    project = Project(tmp_path / "copy")
+    project = Project(tmp_path / "copy", commands)
     videos, captions = files
     command = ["python", "-m", "xpool", "add-benchmark", "dogs", "--videos", str(videos)]
     project.run(*command, "--captions", str(captions))
