@@ -43,6 +43,12 @@ def commands(tmp_path_factory):
         yield folder
 
 
+@pytest.fixture
+def quick_kernels(commands, monkeypatch):
+    """Notebooks whose kernels start at once."""
+    monkeypatch.setattr(sys, "executable", str(commands / "python"))
+
+
 @pytest.fixture(autouse=True)
 def _no_accelerator_is_left():
     """Accelerate keeps a process's device and precision, and refuses other ones later."""

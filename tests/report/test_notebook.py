@@ -74,7 +74,7 @@ def test_notebook_defines_nothing_longer_than_three_lines(path):
 # --- run ---
 
 
-@pytest.mark.usefixtures("project")
+@pytest.mark.usefixtures("project", "quick_kernels")
 def test_results_notebook_writes_tables_figures_and_an_offline_page(capsys):
     copy_notebook("results")
     stored = Path("notebooks/results.ipynb").read_bytes()
@@ -127,7 +127,7 @@ def test_results_notebook_writes_tables_figures_and_an_offline_page(capsys):
     assert "reports/mini/results.html" in told
 
 
-@pytest.mark.usefixtures("project")
+@pytest.mark.usefixtures("project", "quick_kernels")
 @pytest.mark.parametrize(
     ("bad", "reason"),
     [

@@ -396,6 +396,7 @@ def test_module_is_imported_without_torch():
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("quick_kernels")
 @pytest.mark.parametrize("setting", ["mini", "paper"])
 def test_notebook_writes_pictures_and_page_and_the_same_ones_again(setting, made, monkeypatch):
     monkeypatch.chdir(made[setting])

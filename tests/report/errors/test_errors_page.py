@@ -161,6 +161,7 @@ def test_a_run_on_other_texts_is_named():
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("quick_kernels")
 def test_the_page_is_whole_and_the_same_twice(project):
     copy_notebook("errors")
 

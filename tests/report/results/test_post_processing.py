@@ -223,7 +223,7 @@ def test_the_table_prints_in_each_form(form):
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("project")
+@pytest.mark.usefixtures("project", "quick_kernels")
 def test_the_notebook_shows_the_section_where_it_is_listed_and_nowhere_else():
     copy_notebook("results")
     shown = {}

@@ -108,6 +108,7 @@ def test_tables_take_the_runs_that_are_there_and_say_which_lack():
         slices.slices_table(protocol, *sliced, metrics)
 
 
+@pytest.mark.usefixtures("quick_kernels")
 def test_the_page_of_a_part_is_made():
     write_part()
     copy_notebook("results")
@@ -123,6 +124,7 @@ def test_all_runs_lack_nothing():
         inputs.there(read_protocols())
 
 
+@pytest.mark.usefixtures("quick_kernels")
 def test_a_benchmark_without_x_pool_has_a_table():
     """Nothing is held against anything, and the rest is there."""
     write_results(PARAMS)
