@@ -153,7 +153,7 @@ def _work(name: str, params: OptunaParams, gpu: str | None) -> None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
     try:
         run(lambda: held(join)([name], params))
-    except KeyboardInterrupt:  # of the whole group; the driver says so
+    except KeyboardInterrupt:  # multiprocessing would print a traceback for each worker
         sys.exit(128 + signal.SIGINT)
 
 

@@ -38,8 +38,8 @@ _OPTIONS: dict[str, dict[str, Any]] = {
     "svg": {"metadata": {"Date": None, "Creator": None}},
     "png": {"metadata": {"Software": None}, "pil_kwargs": {"compress_level": 4}},
 }
-"""How each format is written: without dates and versions of matplotlib; and PNG in half the time
-that one byte in 25 fewer would take."""
+"""How each format is written: without dates and versions of matplotlib; PNG in half the time of
+Pillow's own level, with 4 % more bytes."""
 
 
 def colours(methods: Iterable[str]) -> dict[str, str]:
